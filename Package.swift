@@ -1,0 +1,110 @@
+// swift-tools-version: 6.2
+// The floor plan of docs/architecture.md, written down. A target imports lower floors only.
+
+import PackageDescription
+
+let strict: [SwiftSetting] = [
+  .enableUpcomingFeature("ExistentialAny"),
+  .enableUpcomingFeature("MemberImportVisibility"),
+  .enableUpcomingFeature("InternalImportsByDefault"),
+]
+
+let nio = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
+let nioPosix = Target.Dependency.product(name: "NIOPosix", package: "swift-nio")
+let nioSSL = Target.Dependency.product(name: "NIOSSL", package: "swift-nio-ssl")
+let asyncHTTPClient = Target.Dependency.product(name: "AsyncHTTPClient", package: "async-http-client")
+let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
+let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
+let cryptoExtras = Target.Dependency.product(name: "CryptoExtras", package: "swift-crypto")
+
+/// A Swift target of the product, with the project's language settings.
+func room(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+  .target(name: name, dependencies: dependencies, swiftSettings: strict)
+}
+
+/// The tests of the target of the same name.
+func tests(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+  .testTarget(
+    name: "\(name)Tests", dependencies: [.target(name: name)] + dependencies, swiftSettings: strict)
+}
+
+let package = Package(
+  name: "outrider",
+  products: [.executable(name: "outrider", targets: ["outrider"])],
+  dependencies: [
+    .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
+    .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+    .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
+    .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+    .package(url: "https://github.com/apple/swift-nio-http2", from: "1.46.0"),
+    .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
+    .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1", traits: []),
+    .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
+  ],
+  targets: [
+    // Floor 0: what needs nothing of ours.
+    .target(name: "CLinux"),
+    .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
+    .systemLibrary(name: "CPCRE2", pkgConfig: "libpcre2-8", providers: [.apt(["libpcre2-dev"])]),
+    .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+    room("Vocabulary"),
+    room("Resilience"),
+    room("Telemetry"),
+
+    // Floor 1: pure decisions and formats.
+    room("HTTP1", [nio]),
+    room("Traffic", ["Resilience", "Telemetry", "Vocabulary"]),
+    room("Logs", ["Telemetry", "Vocabulary", "CLinux", "CPCRE2", "CZlib"]),
+    room("Secrets", ["Resilience", "Telemetry", "Vocabulary", "CLinux", crypto, cryptoExtras]),
+
+    // Floor 2: drivers that touch the world.
+    room(
+      "TrafficProxy",
+      ["Traffic", "HTTP1", "Secrets", "Telemetry", "Vocabulary", "Resilience", "CLinux", nio, nioPosix, nioSSL, logging]),
+    room(
+      "LogShipper",
+      ["Logs", "Secrets", "Telemetry", "Vocabulary", "Resilience", "CLinux", nio, nioPosix, nioSSL, asyncHTTPClient, logging]),
+    room(
+      "SecretAgent",
+      ["Secrets", "Telemetry", "Vocabulary", "Resilience", "CLinux", nio, nioPosix, nioSSL, asyncHTTPClient, logging]),
+    room("Supervisor", ["CLinux", "Telemetry", "Vocabulary", "Resilience"]),
+
+    // Floor 3: what users talk to.
+    room(
+      "ConfigurationFile",
+      ["Vocabulary", "Telemetry", "Traffic", "Logs", "Secrets", "Supervisor", "CYAML", "CLinux"]),
+    room(
+      "Admin",
+      [
+        "Telemetry", "Vocabulary", "CLinux", nio, nioPosix, logging,
+        .product(name: "Hummingbird", package: "hummingbird"),
+        .product(name: "HummingbirdCore", package: "hummingbird"),
+      ]),
+
+    // Floor 4: commands and wiring.
+    .executableTarget(
+      name: "outrider",
+      dependencies: [
+        "CLinux", "Vocabulary", "Resilience", "Telemetry", "HTTP1", "Traffic", "Logs", "Secrets",
+        "TrafficProxy", "LogShipper", "SecretAgent", "Supervisor", "ConfigurationFile", "Admin",
+        nio, nioPosix, logging, asyncHTTPClient,
+        .product(name: "ArgumentParser", package: "swift-argument-parser"),
+      ],
+      swiftSettings: strict),
+
+    tests("Vocabulary"),
+    tests("Resilience"),
+    tests("Telemetry"),
+    tests("HTTP1", [nio]),
+    tests("Traffic", ["Vocabulary", "Telemetry", "Resilience"]),
+    tests("Logs", ["Vocabulary", "Telemetry"]),
+    tests("Secrets", ["Vocabulary", "Telemetry", crypto]),
+    tests("TrafficProxy", ["Traffic", "HTTP1", "Telemetry", "Vocabulary", "Secrets", "CLinux", nio, nioPosix, logging]),
+    tests("LogShipper", ["Logs", "Telemetry", "Vocabulary", "Secrets", "CLinux", nio, nioPosix, logging]),
+    tests("SecretAgent", ["Secrets", "Telemetry", "Vocabulary", "CLinux", nio, nioPosix, logging]),
+    tests("Supervisor", ["Telemetry", "Vocabulary", "CLinux"]),
+    tests("ConfigurationFile", ["Vocabulary", "Telemetry", "Traffic", "Logs", "Secrets", "Supervisor"]),
+    tests("Admin", ["Telemetry", "Vocabulary", nio, nioPosix, logging]),
+  ],
+  swiftLanguageModes: [.v6]
+)

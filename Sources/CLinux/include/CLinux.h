@@ -1,0 +1,9 @@
+#ifndef OUTRIDER_CLINUX_H
+#define OUTRIDER_CLINUX_H
+#include <sys/epoll.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/prctl.h>
+#include <sys/inotify.h>
+#endif

@@ -1,0 +1,111 @@
+package import Vocabulary
+
+/// Everything the log pipeline is told: validated, defaults filled in.
+package struct LogsConfiguration: Sendable, Equatable {
+  /// `app` and `access` exist by default.
+  package var sources: [LogSourceConfiguration] = []
+  package var transforms: [LogTransform] = []
+  package var spool = SpoolConfiguration()
+  /// `store` exists by default; `console` too when the file names no sinks.
+  package var sinks: [LogSinkConfiguration] = []
+  package init() {}
+}
+
+package struct LogSourceConfiguration: Sendable, Equatable {
+  package enum Input: Sendable, Equatable {
+    /// The app's stdout and stderr.
+    case app
+    /// The sidecar's access records.
+    case access
+    case files(FilesInput)
+  }
+  package struct FilesInput: Sendable, Equatable {
+    package var globs: [String]
+    package var exclude: [String] = []
+    package var fromBeginning = false
+    package var rotateWait: Duration = .seconds(5)
+    package init(globs: [String]) { self.globs = globs }
+  }
+  package enum Parser: String, Sendable, CaseIterable { case auto, json, logfmt, none }
+  package var name: String
+  package var input: Input
+  package var parser: Parser = .auto
+  package var maxRecord = 1 << 20
+  package init(name: String, input: Input) {
+    self.name = name
+    self.input = input
+  }
+}
+
+/// In order, each a pure function on a record. More come with the logs issue.
+package enum LogTransform: Sendable, Equatable {
+  case add([String: String])
+  case remove([String])
+  /// Drops records whose level is below the given one (`trace debug info warn error fatal`).
+  case dropBelow(level: String)
+  /// `false` switches secret redaction off; it is on when no transform says otherwise.
+  case redactSecrets(Bool)
+}
+
+package struct SpoolConfiguration: Sendable, Equatable {
+  package enum WhenFull: String, Sendable, CaseIterable {
+    case block
+    case dropOldest = "drop_oldest"
+    case dropNewest = "drop_newest"
+  }
+  /// nil = `spool/` under the state directory.
+  package var path: String? = nil
+  package var limit = 1 << 30
+  package var whenFull: WhenFull = .block
+  /// True: fdatasync after each appended batch.
+  package var sync = false
+  package init() {}
+}
+
+package struct LogSinkConfiguration: Sendable, Equatable {
+  package enum Output: Sendable, Equatable {
+    case elasticsearch(ElasticsearchOutput)
+    case store(path: String?, keep: Int)
+    /// Lines go to the stream they came from; `pretty` adds time, level and colour.
+    case console(pretty: Bool)
+    case file(path: String)
+  }
+  package struct ElasticsearchOutput: Sendable, Equatable {
+    package enum Authorization: Sendable, Equatable {
+      case none
+      case basic(user: String, password: SecretTemplate)
+      case apiKey(SecretTemplate)
+    }
+    package var urls: [String]
+    /// May hold strftime sequences (`shop-%Y.%m.%d`) and `${field}`.
+    package var index: String
+    package var dataStream = false
+    package var deterministicID = true
+    package var pipeline: String? = nil
+    package var authorization: Authorization = .none
+    package init(urls: [String], index: String) {
+      self.urls = urls
+      self.index = index
+    }
+  }
+  package var name: String
+  package var output: Output
+  /// Names of sources; empty = all.
+  package var from: [String] = []
+  package var batchBytes = 5 << 20
+  package var batchRecords = 10_000
+  package var batchAge: Duration = .seconds(1)
+  package var gzip = true
+  package var retryInitial: Duration = .seconds(1)
+  package var retryMax: Duration = .seconds(60)
+  /// nil = never.
+  package var giveUp: Duration? = nil
+  /// nil = `dead-letter/NAME.ndjson` under the state directory.
+  package var deadLetter: String? = nil
+  package var concurrency = 1
+  package var tls = ClientTLSConfiguration()
+  package init(name: String, output: Output) {
+    self.name = name
+    self.output = output
+  }
+}

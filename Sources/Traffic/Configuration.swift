@@ -1,0 +1,179 @@
+package import Vocabulary
+
+/// Everything the traffic part is told: validated, defaults filled in. Names are the user's.
+package struct TrafficConfiguration: Sendable, Equatable {
+  package var inbound: [ListenerConfiguration] = []
+  package var outbound: [ListenerConfiguration] = []
+  /// Named clusters, and those that a listener's or route's `to:` URL implies.
+  package var clusters: [ClusterConfiguration] = []
+  /// Event loops; nil = one per core, at most 4.
+  package var threads: Int? = nil
+  package var maxHeadBytes = 64 << 10
+  package var maxFields = 100
+  /// Bytes buffered on one side of a connection before the other side's reading stops.
+  package var watermark = 256 << 10
+  /// Largest body kept for a replay.
+  package var replayLimit = 64 << 10
+  package init() {}
+}
+
+package enum Direction: String, Sendable { case inbound, outbound }
+
+package struct ListenerConfiguration: Sendable, Equatable {
+  package enum ListenerProtocol: String, Sendable, CaseIterable { case auto, http, tcp }
+  package enum AccessLog: Sendable, Equatable {
+    case off, on
+    /// Fraction 0...1 of requests recorded; errors are always recorded.
+    case sample(Double)
+  }
+
+  package var name: String
+  package var direction: Direction
+  package var listen: [Address]
+  package var listenerProtocol: ListenerProtocol = .auto
+  /// First match wins; the last one matches everything unless the listener has no `to`.
+  package var routes: [RouteConfiguration] = []
+  /// Until the response head is complete, all tries included; zero = none.
+  package var timeout: Duration = .seconds(15)
+  /// A stream without progress.
+  package var idleTimeout: Duration = .seconds(300)
+  /// A downstream connection without a request.
+  package var downstreamIdle: Duration = .seconds(3600)
+  /// Until a request head is complete, from its first byte.
+  package var headTimeout: Duration = .seconds(10)
+  package var retries = RetryConfiguration()
+  package var requestHeaders = HeaderEdits()
+  package var responseHeaders = HeaderEdits()
+  /// Request fields set from secrets just before sending; never logged.
+  package var inject: [InjectedHeader] = []
+  /// Concurrent downstream connections; nil = unlimited.
+  package var maxConnections: Int? = nil
+  package var accessLog: AccessLog = .on
+
+  package init(name: String, direction: Direction, listen: [Address]) {
+    self.name = name
+    self.direction = direction
+    self.listen = listen
+  }
+}
+
+package struct InjectedHeader: Sendable, Equatable {
+  package var name: String
+  package var value: SecretTemplate
+  package init(name: String, value: SecretTemplate) {
+    self.name = name
+    self.value = value
+  }
+}
+
+package struct HeaderEdits: Sendable, Equatable {
+  package struct Field: Sendable, Equatable {
+    package var name: String
+    package var value: String
+    package init(_ name: String, _ value: String) {
+      self.name = name
+      self.value = value
+    }
+  }
+  package var set: [Field] = []
+  package var add: [Field] = []
+  package var remove: [String] = []
+  package var isEmpty: Bool { self.set.isEmpty && add.isEmpty && remove.isEmpty }
+  package init() {}
+}
+
+package struct RetryConfiguration: Sendable, Equatable {
+  package enum Condition: String, Sendable, CaseIterable {
+    case connectFailure = "connect-failure"
+    case refusedStream = "refused-stream"
+    case reset
+    case resetBeforeRequest = "reset-before-request"
+    case gatewayError = "gateway-error"
+    case serverError = "5xx"
+    case retriable4xx = "retriable-4xx"
+  }
+  /// Tries after the first. `retries: N` gives N and, when `on` is not written, adds `gateway-error` and `reset` for idempotent methods.
+  package var attempts = 1
+  package var conditions: Set<Condition> = [.connectFailure, .refusedStream, .resetBeforeRequest]
+  package var perTryTimeout: Duration? = nil
+  package var backoffBase: Duration = .milliseconds(25)
+  package var backoffCap: Duration = .milliseconds(250)
+  package init() {}
+}
+
+package struct RouteConfiguration: Sendable, Equatable {
+  package struct Match: Sendable, Equatable {
+    package enum Path: Sendable, Equatable {
+      case any
+      case exact(String)
+      /// `/api/*` is stored as `/api/`; it also matches `/api`.
+      case prefix(String)
+    }
+    /// Lower case, without port: `api.example.com`, `*.example.com`, nil = any.
+    package var host: String? = nil
+    package var path: Path = .any
+    /// Upper-case methods; empty = any.
+    package var methods: [String] = []
+    /// Exact field values.
+    package var headers: [HeaderEdits.Field] = []
+    package init() {}
+  }
+  package enum Action: Sendable, Equatable {
+    /// A name in `TrafficConfiguration.clusters`; `app` is the app.
+    case cluster(String)
+    case redirect(to: String, code: Int)
+    case respond(status: Int, body: String, headers: [HeaderEdits.Field])
+  }
+  /// The user's name for metrics, or `default`.
+  package var name = "default"
+  package var match = Match()
+  package var action: Action
+  package var rewritePrefix: String? = nil
+  package var rewriteHost: String? = nil
+  /// nil = the listener's.
+  package var timeout: Duration? = nil
+  package var retries: RetryConfiguration? = nil
+  package var requestHeaders = HeaderEdits()
+  package var responseHeaders = HeaderEdits()
+  package var inject: [InjectedHeader] = []
+  package init(action: Action) { self.action = action }
+}
+
+package struct ClusterConfiguration: Sendable, Equatable {
+  package enum Balance: String, Sendable, CaseIterable {
+    case leastRequest = "least_request"
+    case roundRobin = "round_robin"
+    case random
+  }
+  package enum Discovery: Sendable, Equatable {
+    case fixed([EndpointConfiguration])
+    /// Every address of the name is an endpoint; resolved again as records expire, last good kept.
+    case dns(host: String, port: Int)
+  }
+  package var name: String
+  package var discovery: Discovery
+  package var balance: Balance = .leastRequest
+  /// Host field sent upstream; nil = the client's for the app, the endpoint's name elsewhere.
+  package var hostHeader: String? = nil
+  package var connectTimeout: Duration = .seconds(5)
+  package var poolIdle: Duration = .seconds(4)
+  package var maxRequestsPerConnection: Int? = nil
+  package var maxConnections = 1024
+  package var maxPending = 1024
+  package var maxRequests = 1024
+  package var retryBudgetPercent = 20
+  package var retryBudgetMinimum = 3
+  package init(name: String, discovery: Discovery) {
+    self.name = name
+    self.discovery = discovery
+  }
+}
+
+package struct EndpointConfiguration: Sendable, Equatable {
+  package var address: Address
+  package var weight = 1
+  package init(address: Address, weight: Int = 1) {
+    self.address = address
+    self.weight = weight
+  }
+}

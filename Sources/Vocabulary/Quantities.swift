@@ -1,0 +1,50 @@
+/// Durations as configuration writes them: a whole number and one of `ms s m h`, for example `250ms`; `0` alone is zero.
+package enum DurationText {
+  package static func parse(_ text: String) -> Duration? {
+    if text == "0" { return .zero }
+    let digits = text.prefix { $0.isASCII && $0.isNumber }
+    guard let number = Int64(digits), number <= 1_000_000_000 else { return nil }
+    switch text.dropFirst(digits.count) {
+    case "ms": return .milliseconds(number)
+    case "s": return .seconds(number)
+    case "m": return .seconds(number * 60)
+    case "h": return .seconds(number * 3600)
+    default: return nil
+    }
+  }
+
+  /// The shortest exact spelling, down to milliseconds.
+  package static func format(_ duration: Duration) -> String {
+    let (seconds, attoseconds) = duration.components
+    let milliseconds = seconds * 1000 + attoseconds / 1_000_000_000_000_000
+    if milliseconds == 0 { return "0s" }
+    if milliseconds % 3_600_000 == 0 { return "\(milliseconds / 3_600_000)h" }
+    if milliseconds % 60_000 == 0 { return "\(milliseconds / 60_000)m" }
+    if milliseconds % 1000 == 0 { return "\(milliseconds / 1000)s" }
+    return "\(milliseconds)ms"
+  }
+}
+
+/// Sizes in bytes as configuration writes them: a whole number alone or with `B KiB MiB GiB`.
+package enum ByteCountText {
+  package static func parse(_ text: String) -> Int? {
+    let digits = text.prefix { $0.isASCII && $0.isNumber }
+    guard let number = Int(digits) else { return nil }
+    let unit: Int
+    switch text.dropFirst(digits.count) {
+    case "", "B": unit = 1
+    case "KiB": unit = 1 << 10
+    case "MiB": unit = 1 << 20
+    case "GiB": unit = 1 << 30
+    default: return nil
+    }
+    let (product, overflow) = number.multipliedReportingOverflow(by: unit)
+    return overflow ? nil : product
+  }
+
+  package static func format(_ bytes: Int) -> String {
+    for (unit, name) in [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")]
+    where bytes != 0 && bytes % unit == 0 { return "\(bytes / unit)\(name)" }
+    return "\(bytes)"
+  }
+}

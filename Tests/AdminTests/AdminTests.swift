@@ -1,0 +1,5 @@
+import Testing
+
+@testable import Admin
+
+@Suite struct AdminTests {}

@@ -1,0 +1,5 @@
+import Testing
+
+@testable import ConfigurationFile
+
+@Suite struct ConfigurationFileTests {}

@@ -1,0 +1,5 @@
+import Testing
+
+@testable import HTTP1
+
+@Suite struct HTTP1Tests {}

@@ -1,0 +1,5 @@
+import Testing
+
+@testable import LogShipper
+
+@Suite struct LogShipperTests {}

@@ -1,0 +1,5 @@
+import Testing
+
+@testable import Logs
+
+@Suite struct LogsTests {}

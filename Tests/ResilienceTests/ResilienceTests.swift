@@ -1,0 +1,5 @@
+import Testing
+
+@testable import Resilience
+
+@Suite struct ResilienceTests {}

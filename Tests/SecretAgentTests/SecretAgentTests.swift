@@ -1,0 +1,5 @@
+import Testing
+
+@testable import SecretAgent
+
+@Suite struct SecretAgentTests {}

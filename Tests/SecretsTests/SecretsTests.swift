@@ -1,0 +1,5 @@
+import Testing
+
+@testable import Secrets
+
+@Suite struct SecretsTests {}

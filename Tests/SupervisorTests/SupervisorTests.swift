@@ -1,0 +1,5 @@
+import Testing
+
+@testable import Supervisor
+
+@Suite struct SupervisorTests {}

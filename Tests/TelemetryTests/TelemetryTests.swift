@@ -1,0 +1,5 @@
+import Testing
+
+@testable import Telemetry
+
+@Suite struct TelemetryTests {}

@@ -1,0 +1,5 @@
+import Testing
+
+@testable import TrafficProxy
+
+@Suite struct TrafficProxyTests {}

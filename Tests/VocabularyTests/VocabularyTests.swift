@@ -1,0 +1,5 @@
+import Testing
+
+@testable import Vocabulary
+
+@Suite struct VocabularyTests {}
