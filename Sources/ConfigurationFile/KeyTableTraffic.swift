@@ -1,0 +1,134 @@
+extension KeyTable {
+  private static let defaultRetries = "{attempts: 1, on: [connect-failure, refused-stream, reset-before-request]}"
+  static let retryConditions = [
+    "connect-failure", "refused-stream", "reset", "reset-before-request", "gateway-error", "5xx", "retriable-4xx",
+  ]
+
+  static func listener(inbound: Bool) -> [Key] {
+    [
+      .key("listen", .oneOrList(.leaf(.address)), nil, "One or more addresses to accept connections on.", required: true),
+      .key("protocol", .choice(["auto", "http", "tcp"]), "auto", "What is spoken; `auto` looks at the first bytes."),
+      .key(
+        "to", .oneOrList(.leaf(.target)), inbound ? "app" : nil,
+        "Where requests go that no route takes: `app`, a cluster's name, `http://host:port` or a list of these URLs."),
+      .key("routes", .list(.record(route)), nil, "Rules for requests, first match wins."),
+      .key("timeout", .duration, "15s", "Until the response head is complete, all tries included; 0 = none."),
+      .key("idle_timeout", .duration, "5m", "A stream without progress is ended after this."),
+      .key("head_timeout", .duration, "10s", "A request head must be complete within this time from its first byte."),
+      .key("downstream_idle", .duration, "1h", "A connection without a request is closed after this."),
+      .key("retries", .leafOr(.integer(0...100), .record(retries)), defaultRetries, retriesSummary),
+      .key("headers", .record(headers), nil, "Changes to header fields."),
+      .key("inject", .map(.leaf(.secretText)), nil, "Request fields set just before sending; values may hold secrets.", sensitive: true),
+      .key(
+        "limits",
+        .record([.key("connections", .integer(1...1_000_000), nil, "Concurrent connections.")] + Key.planned("rate")), nil,
+        "Limits of this listener."),
+      .key(
+        "access_log",
+        .leafOr(.boolean, .record([.key("sample", .fraction, nil, "Part of requests recorded, 0 to 1; errors always are.", required: true)])), "true",
+        "Access records."),
+    ] + Key.planned("tls", "authorize", "proxy_protocol", "forward_proxy", "transparent")
+  }
+
+  private static let retriesSummary =
+    "Tries after the first. A number also adds `gateway-error` and, for idempotent methods, `reset`; 0 switches all off."
+
+  static let retries: [Key] = [
+    .key("attempts", .integer(0...100), "1", "Tries after the first."),
+    .key("on", .list(.leaf(.choice(retryConditions))), nil, "Conditions besides the three safe ones that are always on."),
+    .key("per_try_timeout", .duration, nil, "Longest time of one try until its response head."),
+    .key(
+      "backoff",
+      .record([
+        .key("base", .duration, "25ms", "First wait before a try; each next doubles, with full jitter."),
+        .key("cap", .duration, "250ms", "Longest wait before a try."),
+      ]), "{base: 25ms, cap: 250ms}", "Waits between tries."),
+  ]
+
+  private static let edits: [Key] = [
+    .key("set", .map(.leaf(.text)), nil, "Fields set, in place of any there."),
+    .key("add", .map(.leaf(.text)), nil, "Fields added."),
+    .key("remove", .oneOrList(.leaf(.headerName)), nil, "Fields removed."),
+  ]
+
+  static let headers: [Key] = [
+    .key("request", .record(edits), nil, "Towards the upstream."),
+    .key("response", .record(edits), nil, "Towards the client."),
+  ]
+
+  static let route: [Key] = [
+    .key("name", .text, nil, "Its name in metrics and access records; `route-N` when absent."),
+    .key(
+      "match",
+      .record(
+        [
+          .key("host", .text, nil, "`api.example.com` or `*.example.com`."),
+          .key("path", .urlPath, nil, "`/exact` or `/prefix/*`."),
+          .key("method", .oneOrList(.leaf(.text)), nil, "One or more methods."),
+          .key("headers", .map(.leaf(.text)), nil, "Fields with exactly these values."),
+        ] + Key.planned("regex", "query", "fraction")), nil, "What it takes; everything when absent."),
+    .key("to", .oneOrList(.leaf(.target)), nil, "As the listener's `to`."),
+    .key(
+      "redirect",
+      .record([
+        .key("to", .text, nil, "The location.", required: true),
+        .key("code", .choice(["301", "302", "303", "307", "308"]), "302", "The status."),
+      ]), nil, "Answers with a redirect."),
+    .key(
+      "respond",
+      .record([
+        .key("status", .integer(200...599), "200", "The status."),
+        .key("body", .text, "\"\"", "The body."),
+        .key("headers", .map(.leaf(.text)), nil, "The fields."),
+      ]), nil, "Answers itself."),
+    .key(
+      "rewrite",
+      .record([
+        .key("prefix", .urlPath, nil, "Takes the place of the path or prefix that matched."),
+        .key("host", .text, nil, "The host sent upstream."),
+      ]), nil, "Changes the request's target."),
+    .key("timeout", .duration, nil, "In place of the listener's."),
+    .key("retries", .leafOr(.integer(0...100), .record(retries)), nil, "In place of the listener's."),
+    .key("headers", .record(headers), nil, "Besides the listener's."),
+    .key("inject", .map(.leaf(.secretText)), nil, "Besides the listener's.", sensitive: true),
+  ] + Key.planned("split", "mirror")
+
+  static let cluster: [Key] = [
+    .key(
+      "endpoints",
+      .list(
+        .leafOr(
+          .address,
+          .record(
+            [
+              .key("address", .address, nil, "`host:port`.", required: true),
+              .key("weight", .integer(1...1000), "1", "Its share of requests."),
+            ] + Key.planned("locality", "priority")))), nil, "Fixed endpoints: `host:port`, or maps with a weight."),
+    .key("dns", .address, nil, "`name:port`; every address of the name is an endpoint."),
+    .key("protocol", .choice(["auto", "http1"], planned: ["http2"]), "auto", "What is spoken to the endpoints."),
+    .key(
+      "balance",
+      .choice(["least_request", "round_robin", "random"], planned: ["peak_ewma", "ring_hash", "maglev"]), "least_request",
+      "How an endpoint is chosen."),
+    .always(
+      "limits",
+      [
+        .key("connections", .integer(1...1_000_000), "1024", "Connections to the cluster."),
+        .key("pending", .integer(1...1_000_000), "1024", "Requests waiting for a connection."),
+        .key("requests", .integer(1...1_000_000), "1024", "Requests in flight."),
+      ], "The circuit breaker."),
+    .key("connect_timeout", .duration, "5s", "Longest time to connect."),
+    .always(
+      "pool",
+      [
+        .key("idle", .duration, "4s", "An unused connection is closed after this."),
+        .key("max_requests", .integer(1...1_000_000_000), nil, "Requests on one connection."),
+      ], "Kept connections."),
+    .always(
+      "retry_budget",
+      [
+        .key("percent", .integer(0...100), "20", "Retries as a part of active requests."),
+        .key("min", .integer(0...1_000_000), "3", "Concurrent retries that are always allowed."),
+      ], "Bounds retries over the whole cluster."),
+  ] + Key.planned("srv", "file", "tls", "hash_on", "health", "outliers")
+}

@@ -1,0 +1,185 @@
+import Supervisor
+import Traffic
+import Vocabulary
+
+extension ConfigurationDecoder {
+  func route(
+    _ view: TreeView, number: Int, _ listener: String, _ direction: Direction, _ rules: ClusterReferences
+  ) -> RouteConfiguration? {
+    let name = view["name"].text ?? "route-\(number)"
+    guard let action = action(view, name, listener, direction, rules) else { return nil }
+    var route = RouteConfiguration(action: action)
+    route.name = name
+    route.match = match(view["match"])
+    route.rewritePrefix = view["rewrite"]["prefix"].text
+    route.rewriteHost = view["rewrite"]["host"].text
+    if let host = route.rewriteHost, !HeaderName.isValidValue(host) || host.isEmpty {
+      view["rewrite"]["host"].error("`\(view.path).rewrite.host` is not a host", "write `name` or `name:port`")
+    }
+    route.timeout = view["timeout"].duration
+    if view["retries"].exists { route.retries = retries(view["retries"]) }
+    route.requestHeaders = edits(view["headers"]["request"])
+    route.responseHeaders = edits(view["headers"]["response"])
+    route.inject = injected(view["inject"])
+    return route
+  }
+
+  private func action(
+    _ view: TreeView, _ name: String, _ listener: String, _ direction: Direction, _ rules: ClusterReferences
+  ) -> RouteConfiguration.Action? {
+    let named = ["to", "redirect", "respond"].filter { view[$0].exists }
+    guard let kind = named.first, named.count == 1 else {
+      if view.isBroken("to") || view.isBroken("redirect") || view.isBroken("respond") || view.isBroken("split") { return nil }
+      view.error(
+        named.isEmpty ? "`\(view.path)` has no action" : "`\(view.path)` has \(named.count) actions",
+        "keep one of `to`, `redirect` and `respond`")
+      return nil
+    }
+    switch kind {
+    case "to": return rules.action(view["to"], listener: listener, direction, part: name)
+    case "redirect":
+      let to = view["redirect"]["to"].text ?? ""
+      if !HeaderName.isValidValue(to) || !to.allSatisfy(\.isASCII) {
+        view["redirect"]["to"].error("`\(view.path).redirect.to` is not a location", "write a URL or a path")
+      }
+      return .redirect(to: to, code: view["redirect"]["code"].int ?? 302)
+    default:
+      let respond = view["respond"]
+      return .respond(
+        status: respond["status"].int ?? 200, body: respond["body"].text ?? "", headers: fields(respond["headers"]))
+    }
+  }
+
+  private func match(_ view: TreeView) -> RouteConfiguration.Match {
+    var match = RouteConfiguration.Match()
+    if let host = view["host"].text {
+      match.host = host.lowercased()
+      let rest = host.hasPrefix("*.") ? host.dropFirst(2) : host[...]
+      if rest.isEmpty || rest.contains(where: { "*/: ".contains($0) }) {
+        view["host"].error("`\(PlainText.shown(host))` is not a host", "write `api.example.com` or `*.example.com`, without a port")
+      }
+    }
+    if let path = view["path"].text {
+      if path.hasSuffix("/*"), !path.dropLast().contains("*") {
+        match.path = .prefix(String(path.dropLast()))
+      } else if path.contains("*") {
+        view["path"].error("`*` may only end a path, after `/`", "write `/exact` or `/prefix/*`")
+      } else {
+        match.path = .exact(path)
+      }
+    }
+    match.methods = view["method"].elements.compactMap { element in
+      guard let text = element.text else { return nil }
+      if !HeaderName.isValid(text) { element.error("`\(PlainText.shown(text))` is not a method", "write for example `GET`") }
+      return text.uppercased()
+    }
+    match.headers = fields(view["headers"])
+    return match
+  }
+}
+
+/// Resolves `to`: the app, a named cluster, or URLs that imply a cluster.
+final class ClusterReferences {
+  let decoder: ConfigurationDecoder
+  let app: AppConfiguration
+  var clusters: [ClusterConfiguration] = []
+  /// Also the names of clusters that could not be decoded.
+  var declared: Set<String> = []
+  private var isAppReported = false
+
+  init(decoder: ConfigurationDecoder, app: AppConfiguration) {
+    self.decoder = decoder
+    self.app = app
+  }
+
+  /// `part` is the route's name; nil for the listener's own `to`.
+  func action(_ view: TreeView, listener: String, _ direction: Direction, part: String?) -> RouteConfiguration.Action? {
+    let elements = view.elements
+    guard let first = elements.first else {
+      if view.node?.sequence?.isEmpty == true, !view.isBrokenItself {
+        view.error("`\(view.path)` is empty", "write `app`, a cluster's name or `http://host:port`")
+      }
+      return nil
+    }
+    if elements.count == 1, let text = first.text, !text.contains("://") { return name(text, first) }
+    let endpoints = elements.compactMap(url)
+    guard endpoints.count == elements.count else { return nil }
+    let name = freeName(listener, direction, part)
+    clusters.append(implied(name, endpoints))
+    return .cluster(name)
+  }
+
+  private func name(_ text: String, _ view: TreeView) -> RouteConfiguration.Action? {
+    if text == "app" { return appAction(at: view) }
+    if declared.contains(text) { return .cluster(text) }
+    if Address(text) != nil {
+      view.error("`\(view.path)`: `\(text)` has no scheme", "did you mean `http://\(text)`?")
+      return nil
+    }
+    let names = declared.sorted() + ["app"]
+    let near = Suggestion.nearest(to: text, among: names).map { "did you mean `\($0)`? " } ?? ""
+    view.error(
+      "`\(view.path)`: there is no cluster `\(PlainText.shown(text))`",
+      near + "known: \(names.joined(separator: ", ")); or write `http://host:port`")
+    return nil
+  }
+
+  func appAction(at view: TreeView) -> RouteConfiguration.Action? {
+    guard let port = app.port else {
+      if !decoder.root["app"].isBroken("port") {
+        view.error("`\(view.path)` leads to the app, but `app.port` is not set", "add `port: 8080` to `app`, or a `to`")
+      }
+      return nil
+    }
+    if !declared.contains("app") {
+      declared.insert("app")
+      let address = Address.tcp(host: app.address, port: port)
+      clusters.append(ClusterConfiguration(name: "app", discovery: .fixed([EndpointConfiguration(address: address)])))
+    }
+    return .cluster("app")
+  }
+
+  private func url(_ view: TreeView) -> Endpoint? {
+    guard let text = view.text else { return nil }
+    guard let endpoint = Endpoint(url: text) else {
+      view.error("`\(PlainText.shown(text))` is not a URL", "write `http://host:port`")
+      return nil
+    }
+    if endpoint.scheme == "https" {
+      view.error("`https` upstreams are part of the contract but not in this version", "use `http://` for now")
+      return nil
+    }
+    if endpoint.path.count > 1 {
+      view.error(
+        "`\(PlainText.shown(text))` has a path", "leave it out here; a route with `rewrite: { prefix: … }` changes paths")
+      return nil
+    }
+    return endpoint
+  }
+
+  /// The listener's name, or a longer one when that is taken.
+  private func freeName(_ listener: String, _ direction: Direction, _ part: String?) -> String {
+    let base = part.map { "\(listener)/\($0)" } ?? listener
+    let taken = declared.union(clusters.map(\.name)).union(["app"])
+    let candidates = [base, "\(direction.rawValue).\(base)"] + (2...1000).map { "\(direction.rawValue).\(base).\($0)" }
+    return candidates.first { !taken.contains($0) } ?? base
+  }
+
+  private func implied(_ name: String, _ endpoints: [Endpoint]) -> ClusterConfiguration {
+    let hosts = Set(endpoints.map(\.authority))
+    var cluster: ClusterConfiguration
+    if endpoints.count == 1, !Endpoint.isLiteral(endpoints[0].host) {
+      cluster = ClusterConfiguration(name: name, discovery: .dns(host: endpoints[0].host, port: endpoints[0].port))
+    } else {
+      let fixed = endpoints.map { EndpointConfiguration(address: .tcp(host: $0.host, port: $0.port)) }
+      cluster = ClusterConfiguration(name: name, discovery: .fixed(fixed))
+    }
+    if hosts.count == 1 { cluster.hostHeader = hosts.first }
+    return cluster
+  }
+}
+
+extension TreeView {
+  /// Whether the check already reported an element of this list.
+  var isBrokenItself: Bool { report.problems.contains { $0.message.contains("`\(path)") } }
+}

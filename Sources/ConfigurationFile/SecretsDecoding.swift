@@ -1,0 +1,227 @@
+import Secrets
+import Vocabulary
+
+extension ConfigurationDecoder {
+  func secrets(_ view: TreeView) -> SecretsConfiguration {
+    var secrets = SecretsConfiguration()
+    let written = view["values"].entries
+    secretNames = Set(written.map(\.key))
+    let localKinds = ["age", "file", "env"]
+    acceptsAnySecret =
+      written.isEmpty && view["stores"].entries.contains { entry in localKinds.contains { entry.value[$0].exists } }
+    secrets.stores = view["stores"].entries.compactMap { store($0.key, $0.value) }
+    let storeNames = view["stores"].entries.map(\.key)
+    secrets.values = written.compactMap { value($0.key, $0.mark, $0.value, secrets.stores, storeNames) }
+    secrets.files = view["files"].elements.compactMap(file)
+    checkPaths(view["files"])
+    checkTokens(secrets)
+    return secrets
+  }
+
+  // MARK: stores
+
+  private func store(_ name: String, _ view: TreeView) -> SecretStoreConfiguration? {
+    let kinds = KeyTable.storeKinds.filter { view[$0.name].exists }.map(\.name)
+    guard let kind = kinds.first, kinds.count == 1 else {
+      if !kinds.isEmpty || !KeyTable.storeKinds.contains(where: { view.isBroken($0.name) }) {
+        view.error(
+          "`\(view.path)` \(kinds.isEmpty ? "does not say" : "says twice") what kind of store it is",
+          "keep one of vault, age, file, env")
+      }
+      return nil
+    }
+    let body = view[kind]
+    switch kind {
+    case "age":
+      guard let file = body["file"].filePath, let identity = body["identity"].filePath else { return nil }
+      return SecretStoreConfiguration(name: name, kind: .age(file: file, identity: identity))
+    case "file":
+      return body["directory"].filePath.map { SecretStoreConfiguration(name: name, kind: .directory($0)) }
+    case "env": return SecretStoreConfiguration(name: name, kind: .environment)
+    default: return vault(body).map { SecretStoreConfiguration(name: name, kind: .vault($0)) }
+    }
+  }
+
+  private func vault(_ view: TreeView) -> VaultConfiguration? {
+    guard var address = view["address"].text, view["auth"].exists, let auth = auth(view["auth"]) else { return nil }
+    while address.hasSuffix("/") { address.removeLast() }
+    var vault = VaultConfiguration(address: address, auth: auth)
+    vault.namespace = view["namespace"].text
+    vault.tls = clientTLS(view["tls"])
+    return vault
+  }
+
+  private func auth(_ view: TreeView) -> VaultConfiguration.Auth? {
+    let methods = ["approle", "token_file", "token"].filter { view[$0].exists }
+    guard let method = methods.first, methods.count == 1 else {
+      if !methods.isEmpty || !["kubernetes", "jwt", "cert", "approle", "token", "token_file"].contains(where: view.isBroken) {
+        view.error(
+          "`\(view.path)` names \(methods.count) ways to log in", "keep one of approle, token_file, token")
+      }
+      return nil
+    }
+    switch method {
+    case "token_file": return view["token_file"].filePath.map { .tokenFile($0) }
+    case "token": return declared(view["token"]).map { .token($0) }
+    default:
+      let body = view["approle"]
+      guard let role = credential(body, "role_id"), let secret = credential(body, "secret_id") else { return nil }
+      return .approle(mount: body["mount"].text ?? "approle", roleID: role, secretID: secret)
+    }
+  }
+
+  private func credential(_ view: TreeView, _ key: String) -> VaultConfiguration.Credential? {
+    let literal = view[key].text
+    let file = view["\(key)_file"].filePath
+    switch (literal, file) {
+    case (let literal?, nil): return .literal(literal)
+    case (nil, let file?): return .file(file)
+    default:
+      if literal != nil || !view.isBroken(key) {
+        view.error("`\(view.path)` needs either `\(key)_file` or `\(key)`", "add `\(key)_file: PATH`")
+      }
+      return nil
+    }
+  }
+
+  /// A store's token may come from another store, not from itself.
+  private func checkTokens(_ secrets: SecretsConfiguration) {
+    for store in secrets.stores {
+      guard case .vault(let vault) = store.kind, case .token(let token) = vault.auth else { continue }
+      let own = Set(secrets.values.filter { $0.store == store.name }.map(\.name))
+      for reference in token.references where own.contains(reference.name) {
+        root["secrets"]["stores"][store.name].error(
+          "the store `\(store.name)` needs its own secret `\(reference.name)` to log in", "take the token from another store")
+      }
+    }
+  }
+
+  // MARK: values
+
+  private func value(
+    _ name: String, _ mark: Mark, _ view: TreeView, _ stores: [SecretStoreConfiguration], _ storeNames: [String]
+  ) -> SecretValueConfiguration? {
+    if name.contains(where: { !($0.isASCII && ($0.isLetter || $0.isNumber)) && $0 != "_" && $0 != "-" }) {
+      report.error(mark, "the secret's name `\(PlainText.shown(name))` cannot stand in `${secrets.NAME.FIELD}`",
+        "use letters, digits, `-` and `_`")
+    }
+    guard let storeName = storeName(view, storeNames) else { return nil }
+    guard let store = stores.first(where: { $0.name == storeName }) else { return nil }
+    guard let source = source(name, view, store) else { return nil }
+    var value = SecretValueConfiguration(name: name, store: storeName, source: source)
+    view["refresh"].duration.assign(to: &value.refresh)
+    if value.refresh == .zero { view["refresh"].error("`\(view.path).refresh` is zero", "write for example `30s`") }
+    view["required"].bool.assign(to: &value.required)
+    value.onChange = actions(view["on_change"])
+    return value
+  }
+
+  private func storeName(_ view: TreeView, _ names: [String]) -> String? {
+    if let from = view["from"].text {
+      if names.contains(from) { return from }
+      let near = Suggestion.nearest(to: from, among: names).map { "did you mean `\($0)`? " } ?? ""
+      let known = names.isEmpty ? "add it to `secrets.stores`" : "known: \(names.joined(separator: ", "))"
+      view["from"].error("`\(view.path).from`: there is no store `\(PlainText.shown(from))`", near + known)
+      return nil
+    }
+    if names.count == 1 { return names[0] }
+    if view.isBroken("from") || root["secrets"].isBroken("stores") { return nil }
+    if names.isEmpty {
+      view.error("`\(view.path)` has no store to come from", "add `secrets.stores`, for example `stores: { env: {} }`")
+    } else {
+      view.error("`\(view.path)` does not say which store it comes from", "add `from:` with one of \(names.joined(separator: ", "))")
+    }
+    return nil
+  }
+
+  private func source(
+    _ name: String, _ view: TreeView, _ store: SecretStoreConfiguration
+  ) -> SecretValueConfiguration.Source? {
+    guard case .vault = store.kind else {
+      if view["kv"].exists {
+        view["kv"].error("`\(view.path).kv` is for vault stores, and `\(store.name)` is none", "write `key: NAME`")
+        return nil
+      }
+      return .key(view["key"].text ?? name)
+    }
+    if view["key"].exists {
+      view["key"].error("`\(view.path).key` is for age, file and env stores", "write `kv: MOUNT/PATH`")
+      return nil
+    }
+    guard let path = view["kv"].text else {
+      if !["kv", "database", "database_static", "pki"].contains(where: view.isBroken) {
+        view.error("`\(view.path)` does not say what to read", "add `kv: MOUNT/PATH`, for example `kv: secret/\(name)`")
+      }
+      return nil
+    }
+    let pieces = path.split(separator: "/", omittingEmptySubsequences: false)
+    guard pieces.count >= 2, !pieces.contains(where: { $0.isEmpty || $0 == "." || $0 == ".." }) else {
+      view["kv"].error("`\(PlainText.shown(path))` is not `MOUNT/PATH`", "write for example `secret/\(name)`")
+      return nil
+    }
+    return .kv(path: path)
+  }
+
+  private func actions(_ view: TreeView) -> [ChangeAction] {
+    var actions: [ChangeAction] = []
+    if let signal = view["signal"].signal { actions.append(.signal(signal)) }
+    if view["restart"].bool == true { actions.append(.restart) }
+    return actions
+  }
+
+  // MARK: files
+
+  private func file(_ view: TreeView) -> SecretFileConfiguration? {
+    let contents = ["value", "template", "template_file"].filter { view[$0].exists }
+    guard let key = contents.first, contents.count == 1 else {
+      if !contents.isEmpty || !["value", "template", "template_file"].contains(where: view.isBroken) {
+        view.error("`\(view.path)` has \(contents.count) contents", "keep one of value, template, template_file")
+      }
+      return nil
+    }
+    guard let path = view["path"].filePath else { return nil }
+    guard let content = key == "template_file" ? templateFile(view[key]) : declared(view[key]) else { return nil }
+    if content.parts.contains(where: { if case .literal(let text) = $0 { text.contains("{{") } else { false } }) {
+      view[key].error("template blocks (`{{ … }}`) are part of the contract but not in this version",
+        "use `${secrets.NAME.FIELD}`")
+    }
+    var file = SecretFileConfiguration(path: path, content: content)
+    if let mode = view["mode"].text { UInt32(mode, radix: 8).assign(to: &file.mode) }
+    file.owner = view["owner"].text
+    file.group = view["group"].text
+    file.onChange = actions(view["on_change"])
+    return file
+  }
+
+  private func templateFile(_ view: TreeView) -> SecretTemplate? {
+    guard let path = view.filePath else { return nil }
+    switch FileSet.bytes(of: path, limit: 1 << 20) {
+    case .failure(let failure):
+      view.error("`\(view.path)`: cannot read \(path): \(failure.reason)", failure.wayOut)
+      return nil
+    case .success(let bytes):
+      extraFiles.append(path)
+      do throws(SecretTemplate.Problem) {
+        let template = try SecretTemplate.parse(String(decoding: bytes, as: UTF8.self)) { name in
+          input.environment[name].map { .value($0) } ?? .unset
+        }
+        checkReferences(template, at: view)
+        return template
+      } catch {
+        view.error("`\(view.path)`: \(path), character \(error.offset + 1): \(error.message)", error.wayOut)
+        return nil
+      }
+    }
+  }
+
+  private func checkPaths(_ view: TreeView) {
+    var seen: [String: TreeView] = [:]
+    for element in view.elements {
+      guard let path = element["path"].filePath else { continue }
+      if let first = seen[path]?.fallback {
+        element["path"].error("`\(path)` is written twice; first at \(report.place(first))", "give one of them another path")
+      }
+      seen[path] = element["path"]
+    }
+  }
+}

@@ -1,0 +1,196 @@
+import Supervisor
+import Traffic
+import Vocabulary
+
+extension ConfigurationDecoder {
+  func traffic(app: AppConfiguration) -> TrafficConfiguration {
+    var traffic = TrafficConfiguration()
+    traffic.threads = root["threads"].int
+    let rules = ClusterReferences(decoder: self, app: app)
+    for entry in root["clusters"].entries {
+      if let cluster = cluster(entry.key, entry.value, app) { rules.clusters.append(cluster) }
+      rules.declared.insert(entry.key)
+    }
+    traffic.inbound = root["inbound"].entries.map { listener($0.key, $0.value, .inbound, rules) }
+    traffic.outbound = root["outbound"].entries.map { listener($0.key, $0.value, .outbound, rules) }
+    traffic.clusters = rules.clusters
+    return traffic
+  }
+
+  // MARK: clusters
+
+  private func cluster(_ name: String, _ view: TreeView, _ app: AppConfiguration) -> ClusterConfiguration? {
+    guard let discovery = discovery(name, view, app) else { return nil }
+    var cluster = ClusterConfiguration(name: name, discovery: discovery)
+    view["balance"].choice(ClusterConfiguration.Balance.self).assign(to: &cluster.balance)
+    view["connect_timeout"].duration.assign(to: &cluster.connectTimeout)
+    view["pool"]["idle"].duration.assign(to: &cluster.poolIdle)
+    view["pool"]["max_requests"].int.assign(to: &cluster.maxRequestsPerConnection)
+    view["limits"]["connections"].int.assign(to: &cluster.maxConnections)
+    view["limits"]["pending"].int.assign(to: &cluster.maxPending)
+    view["limits"]["requests"].int.assign(to: &cluster.maxRequests)
+    view["retry_budget"]["percent"].int.assign(to: &cluster.retryBudgetPercent)
+    view["retry_budget"]["min"].int.assign(to: &cluster.retryBudgetMinimum)
+    return cluster
+  }
+
+  private func discovery(_ name: String, _ view: TreeView, _ app: AppConfiguration) -> ClusterConfiguration.Discovery? {
+    let hasEndpoints = view["endpoints"].exists
+    let hasDNS = view["dns"].exists
+    if name == "app" {
+      if hasEndpoints || hasDNS {
+        view.error("`clusters.app` is the app itself and takes no endpoints", "set `app.port`, or choose another name")
+      } else if let port = app.port {
+        return .fixed([EndpointConfiguration(address: .tcp(host: app.address, port: port))])
+      } else if !root["app"]["port"].exists {
+        view.error("`clusters.app` is the app itself, but `app.port` is not set", "add `port: 8080` to `app`")
+      }
+      return nil
+    }
+    guard hasEndpoints != hasDNS else {
+      view.error(
+        "`\(view.path)` needs either `endpoints` or `dns`\(hasDNS ? ", not both" : "")",
+        "write `endpoints: [\"10.0.0.1:80\"]` or `dns: \"name:80\"`")
+      return nil
+    }
+    if hasDNS {
+      guard let address = view["dns"].address else { return nil }
+      guard case .tcp(let host, let port) = address, !host.isEmpty, port > 0 else {
+        view["dns"].error("`\(view.path).dns` needs a name and a port", "write `dns: \"name:80\"`")
+        return nil
+      }
+      return .dns(host: host, port: port)
+    }
+    let endpoints = view["endpoints"].elements.compactMap(endpoint)
+    if view["endpoints"].elements.isEmpty {
+      view["endpoints"].error("`\(view.path).endpoints` is empty", "write `endpoints: [\"10.0.0.1:80\"]`")
+    }
+    return .fixed(endpoints)
+  }
+
+  private func endpoint(_ view: TreeView) -> EndpointConfiguration? {
+    let place = view.isScalar ? view : view["address"]
+    guard let address = place.address else { return nil }
+    if case .tcp(let host, let port) = address, host.isEmpty || port == 0 {
+      place.error("`\(place.path)` needs a host and a port", "write `host:port`")
+      return nil
+    }
+    return EndpointConfiguration(address: address, weight: view.isScalar ? 1 : view["weight"].int ?? 1)
+  }
+
+  // MARK: listeners
+
+  private func listener(
+    _ name: String, _ view: TreeView, _ direction: Direction, _ rules: ClusterReferences
+  ) -> ListenerConfiguration {
+    let addresses = view["listen"].elements.compactMap(\.address)
+    if view["listen"].exists, view["listen"].elements.isEmpty, view["listen"].node?.sequence?.isEmpty == true {
+      view["listen"].error("`\(view.path).listen` is empty", "write `listen: \":8080\"`")
+    }
+    var listener = ListenerConfiguration(name: name, direction: direction, listen: addresses)
+    view["protocol"].choice(ListenerConfiguration.ListenerProtocol.self).assign(to: &listener.listenerProtocol)
+    view["timeout"].duration.assign(to: &listener.timeout)
+    view["idle_timeout"].duration.assign(to: &listener.idleTimeout)
+    view["head_timeout"].duration.assign(to: &listener.headTimeout)
+    view["downstream_idle"].duration.assign(to: &listener.downstreamIdle)
+    if view["retries"].exists { listener.retries = retries(view["retries"]) }
+    listener.requestHeaders = edits(view["headers"]["request"])
+    listener.responseHeaders = edits(view["headers"]["response"])
+    listener.inject = injected(view["inject"])
+    listener.maxConnections = view["limits"]["connections"].int
+    listener.accessLog = accessLog(view["access_log"])
+    listener.routes = view["routes"].elements.enumerated().compactMap { route($1, number: $0 + 1, name, direction, rules) }
+    if let last = lastRoute(name, view, direction, rules) { listener.routes.append(last) }
+    if listener.listenerProtocol == .tcp, view["routes"].exists {
+      view["routes"].error("`\(view.path)` is a TCP listener and cannot have routes", "use `to`, or `protocol: http`")
+    }
+    return listener
+  }
+
+  /// The route of `to`, which matches everything.
+  private func lastRoute(
+    _ name: String, _ view: TreeView, _ direction: Direction, _ rules: ClusterReferences
+  ) -> RouteConfiguration? {
+    let hasRoutes = !(view["routes"].node?.sequence ?? []).isEmpty
+    if view["to"].exists {
+      return rules.action(view["to"], listener: name, direction, part: nil).map(RouteConfiguration.init(action:))
+    }
+    if root[direction.rawValue][name].node?.mapping == nil { return nil }
+    if direction == .outbound {
+      if !hasRoutes, !view.isBroken("to"), !view.isBroken("routes") {
+        view.error("`\(view.path)` does not say where to", "add `to: \"http://host:port\"` or the name of a cluster")
+      }
+      return nil
+    }
+    if hasRoutes, rules.app.port == nil { return nil }
+    return rules.appAction(at: view).map(RouteConfiguration.init(action:))
+  }
+
+  private func accessLog(_ view: TreeView) -> ListenerConfiguration.AccessLog {
+    guard view.exists else { return .on }
+    if let flag = view.bool, view.isScalar { return flag ? .on : .off }
+    return .sample(view["sample"].fraction ?? 1)
+  }
+
+  func retries(_ view: TreeView) -> RetryConfiguration {
+    var retries = RetryConfiguration()
+    let isShort = view.isScalar
+    (isShort ? view.int : view["attempts"].int).assign(to: &retries.attempts)
+    if !isShort {
+      view["per_try_timeout"].duration.assign(to: &retries.perTryTimeout)
+      view["backoff"]["base"].duration.assign(to: &retries.backoffBase)
+      view["backoff"]["cap"].duration.assign(to: &retries.backoffCap)
+    }
+    if !isShort, view["on"].exists {
+      retries.conditions.formUnion(view["on"].elements.compactMap { $0.choice(RetryConfiguration.Condition.self) })
+    } else if retries.attempts > 0 {
+      retries.conditions.formUnion([.gatewayError, .reset])
+    }
+    return retries
+  }
+
+  func edits(_ view: TreeView) -> HeaderEdits {
+    var edits = HeaderEdits()
+    edits.set = fields(view["set"])
+    edits.add = fields(view["add"])
+    edits.remove = view["remove"].texts
+    return edits
+  }
+
+  func fields(_ view: TreeView) -> [HeaderEdits.Field] {
+    view.entries.compactMap { entry in
+      checkName(entry.key, entry.mark)
+      guard let text = entry.value.text else { return nil }
+      checkValue(text, entry.value)
+      return HeaderEdits.Field(entry.key, text)
+    }
+  }
+
+  func injected(_ view: TreeView) -> [InjectedHeader] {
+    view.entries.compactMap { entry in
+      checkName(entry.key, entry.mark)
+      guard let template = declared(entry.value) else { return nil }
+      for case .literal(let text) in template.parts { checkValue(text, entry.value) }
+      return InjectedHeader(name: entry.key, value: template)
+    }
+  }
+
+  private func checkName(_ name: String, _ mark: Mark) {
+    guard !HeaderName.isValid(name) else { return }
+    report.error(mark, "`\(PlainText.shown(name))` is not a header field's name", "use letters, digits and `-`")
+  }
+
+  private func checkValue(_ text: String, _ view: TreeView) {
+    guard !HeaderName.isValidValue(text) else { return }
+    view.error("`\(view.path)` holds a line break or a control character", "keep a field's value on one line")
+  }
+}
+
+extension TreeView {
+  /// Whether the check refused this key, so that its absence needs no second message.
+  func isBroken(_ key: String) -> Bool {
+    guard !self[key].exists, let mark = node?.mark else { return false }
+    let full = "`\(path).\(key)"
+    return report.problems.contains { $0.mark?.file == mark.file && $0.message.contains(full) }
+  }
+}
