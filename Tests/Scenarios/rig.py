@@ -203,11 +203,11 @@ def command_line(pid):
 class Outrider(Process):
     """`outrider run`, with a configuration given as a dictionary (JSON is YAML), a text, or None for no file."""
 
-    def __init__(self, directory, config=None, command=(), env=None, name="outrider", state=None, cwd=None):
+    def __init__(self, directory, config=None, command=(), env=None, name="outrider", state=None, cwd=None, wrap=()):
         self.directory = directory
         self.state = state or directory / "state"
         self.socket = self.state / "outrider.sock"
-        argv = [binary(), "run", "--state", self.state]
+        argv = [*wrap, binary(), "run", "--state", self.state]
         self.config_path = None
         if config is not None:
             self.config_path = directory / "outrider.yaml"

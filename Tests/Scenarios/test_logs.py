@@ -2,6 +2,7 @@
 
 import collections
 import json
+import os
 import signal
 import sys
 
@@ -183,12 +184,26 @@ def test_a_line_of_100_mib_is_split_and_marked(start):
     assert all("truncated" in line for line in long[:-1])
 
 
-def test_full_disk_under_the_spool_is_said_and_survived(start, python_app, place, ending):
-    """A file size limit stands in for a full disk: writes beyond it fail as they do there."""
+def test_full_spool_by_choice_drops_with_a_word(start, python_app):
     process = start(
-        {"logs": {"spool": {"limit": "64KiB", "when_full": "drop_oldest"},
-                  "sinks": {"es": sink(rig.free_port())["es"]}}},
+        {"logs": {"spool": {"limit": "64KiB", "when_full": "drop_oldest"}, "sinks": sink(rig.free_port())}},
         python_app("talker.py", 20000, "stay")).wait_ready()
-    wait_until(lambda: "outrider" in process.admin("/metrics").text, "metrics")
     wait_until(lambda: "spool" in process.stderr or "drop" in process.stderr, "a line that says so")
     assert process.stop(signal.SIGTERM) == 0
+
+
+def test_full_disk_under_the_spool_blocks_and_loses_nothing_accepted(start, python_app, place):
+    """The spool lies on a file system of 1 MiB, mounted in a namespace of the process's own."""
+    spool = place / "small"
+    spool.mkdir()
+    mount = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"]), "sh", "-c",
+             f'mount -t tmpfs -o size=1m tmpfs {spool} && exec "$@"', "mount"]
+    process = start(
+        {"logs": {"spool": {"path": str(spool)}, "sinks": sink(rig.free_port())}},
+        python_app("talker.py", 60000, "stay"), wrap=mount)
+    wait_until(lambda: str(spool) in process.stderr and "space" in process.stderr.lower(), "a line that names the place")
+    assert process.is_running and process.app()
+    assert rig.status_of(process.socket, "/livez") == 200
+    found = numbers(process.logs())
+    assert sorted(found) == list(range(len(found))), "what was accepted is whole and in order"
+    process.stop()
