@@ -75,7 +75,7 @@ bench: build setup-bench ## The proxy beside Envoy, HAProxy and nginx, in one in
 bench-check: build setup-bench ## The same, and it fails when a ratio of docs/performance is missed
 	.venv/bin/python Benchmarks/proxy/compare.py --check $(BENCH)
 
-demo: build ## A shop, a service that fails now and then, and Outrider between them (KEEP=1 leaves it up)
+demo: ## A shop, a service that fails now and then, and Outrider between them (KEEP=1 leaves it up)
 	@dev/demo.sh
 
 setup-build:
