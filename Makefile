@@ -1,0 +1,91 @@
+# Outrider: every way to build, test and measure it. `make help` lists the targets.
+
+SWIFT ?= swift
+BUILD := .build
+STATIC_LIBRARIES := .build-static-libs
+RELEASE_FLAGS := -c release --product outrider --scratch-path $(BUILD) -Xswiftc -enforce-exclusivity=unchecked
+# The binary that the scenario tests run; `make test OUTRIDER=dist/outrider` runs them on the release build.
+OUTRIDER ?= $(CURDIR)/$(BUILD)/debug/outrider
+PYTEST := .venv/bin/python -m pytest -p no:osmem -q
+# More options for `swift test` and pytest, for example FILTER=HTTP1Tests, SCENARIO="-k vault".
+FILTER ?=
+SCENARIO ?=
+
+.PHONY: help build static test test-swift test-servers test-scenarios check lint gate bench bench-check demo \
+  clean setup-build setup-test setup-bench FORCE
+.DEFAULT_GOAL := build
+
+help: ## This list
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' $(MAKEFILE_LIST) | expand -t 16
+
+build: dist/outrider ## The release binary, at dist/outrider
+
+dist/outrider: FORCE setup-build $(STATIC_LIBRARIES)/.linked
+	$(SWIFT) build $(RELEASE_FLAGS) --static-swift-stdlib -Xlinker -L$(CURDIR)/$(STATIC_LIBRARIES)
+	@mkdir -p dist
+	@strip -o dist/outrider.new "$$($(SWIFT) build -c release --scratch-path $(BUILD) --show-bin-path)/outrider"
+	@mv dist/outrider.new dist/outrider
+	@ls -l dist/outrider | awk '{ printf "dist/outrider: %.1f MB\n", $$5 / 1e6 }'
+
+# A directory that holds only archives stands first on the link path, so that -lyaml, -lz and -lpcre2-8
+# find no shared library before it.
+$(STATIC_LIBRARIES)/.linked: | setup-build
+	@mkdir -p $(STATIC_LIBRARIES)
+	@for pair in yaml-0.1:libyaml.a libpcre2-8:libpcre2-8.a zlib:libz.a; do \
+	  directory=$$(pkg-config --variable=libdir $${pair%%:*}); archive=$${pair#*:}; \
+	  test -f "$$directory/$$archive" || { echo "no $$archive in $$directory: run dev/setup.sh build" >&2; exit 1; }; \
+	  ln -sf "$$directory/$$archive" $(STATIC_LIBRARIES)/$$archive; \
+	done
+	@touch $@
+
+static: setup-build $(STATIC_LIBRARIES)/.linked ## The fully static binary for images from scratch, at dist/outrider-static
+	$(SWIFT) build -c release --product outrider --scratch-path .build-static -Xswiftc -enforce-exclusivity=unchecked \
+	  --static-swift-stdlib -Xswiftc -static-executable -Xlinker -L$(CURDIR)/$(STATIC_LIBRARIES)
+	@mkdir -p dist
+	@strip -o dist/outrider-static \
+	  "$$($(SWIFT) build -c release --scratch-path .build-static --show-bin-path)/outrider"
+	@! readelf -d dist/outrider-static | grep NEEDED || { echo "dist/outrider-static still needs the above" >&2; exit 1; }
+
+test: test-swift test-servers test-scenarios ## Every test: Swift, the test servers, the scenarios
+
+$(BUILD)/debug/outrider: FORCE setup-test
+	$(SWIFT) build --build-tests --scratch-path $(BUILD)
+
+test-swift: $(BUILD)/debug/outrider ## The Swift tests (FILTER=… for some)
+	$(SWIFT) test --skip-build --scratch-path $(BUILD) $(if $(FILTER),--filter $(FILTER))
+
+test-servers: setup-test ## The tests of the fault-injecting test servers
+	$(PYTEST) Tests/Servers
+
+test-scenarios: setup-test $(BUILD)/debug/outrider ## The real binary against real peers (SCENARIO="-k …" for some)
+	OUTRIDER=$(OUTRIDER) $(PYTEST) Tests/Scenarios $(SCENARIO)
+
+check: lint gate ## Format, warnings, import rules, what is linked, size and idle memory
+
+lint: setup-test ## Format and warnings
+	$(SWIFT) format lint --strict -r Sources Tests Package.swift
+	dev/lint.sh $(BUILD)
+
+gate: dist/outrider ## What the release binary links, its size and its idle memory
+	dev/gate.sh dist/outrider
+
+bench: build setup-bench ## The proxy beside Envoy, HAProxy and nginx, in one interleaved run
+	.venv/bin/python Benchmarks/proxy/compare.py $(BENCH)
+
+bench-check: build setup-bench ## The same, and it fails when a ratio of docs/performance is missed
+	.venv/bin/python Benchmarks/proxy/compare.py --check $(BENCH)
+
+demo: ## A shop, a service that fails now and then, and Outrider between them (KEEP=1 leaves it up)
+	@dev/demo.sh
+
+setup-build:
+	@dev/setup.sh build
+
+setup-test:
+	@dev/setup.sh test
+
+setup-bench:
+	@dev/setup.sh bench
+
+clean: ## Removes what was built (not .venv)
+	rm -rf $(BUILD) .build-static $(STATIC_LIBRARIES) dist

@@ -1,0 +1,209 @@
+"""`outrider logs` and the sinks: every line that the app wrote arrives, whatever the receiver does."""
+
+import collections
+import json
+import os
+import signal
+import sys
+
+import pytest
+
+import rig
+from rig import numbers, wait_until
+
+
+def sink(port, **more):
+    return {"es": {"elasticsearch": {"url": f"http://127.0.0.1:{port}", "index": "shop"},
+                   "batch": {"age": "100ms", **more.pop("batch", {})},
+                   "retry": {"initial": "50ms", "max": "200ms"}, **more}}
+
+
+def arrived(server):
+    return numbers(document["raw"] for document in server.ask("/_accepted")["documents"])
+
+
+def test_logs_command_filters(start, place):
+    script = 'echo "line-1-plain apple"; echo \'{"level":"error","message":"line-2-json pear"}\'; echo "line-3-err" >&2'
+    process = start({}, ["sh", "-c", script])
+    assert process.wait() == 0
+    assert sorted(numbers(process.logs())) == [1, 2, 3]
+    assert numbers(process.logs("--grep", "apple")) == [1]
+    assert numbers(process.logs("--level", "error")) == [2]
+    assert sorted(numbers(process.logs("--since", "5m"))) == [1, 2, 3]
+    assert sorted(numbers(process.logs("--source", "app"))) == [1, 2, 3]
+    assert numbers(process.logs("--source", "access")) == []
+    plain = rig.run("logs", "--state", process.state)
+    assert plain.returncode == 0 and sorted(numbers(plain.stdout.splitlines())) == [1, 2, 3]
+
+
+def test_logs_streams_are_told_apart(start):
+    process = start({}, ["sh", "-c", "echo line-1-out; echo line-2-err >&2"])
+    assert process.wait() == 0
+    by_number = {numbers([line])[0]: json.loads(line) for line in process.logs()}
+    assert "stdout" in json.dumps(by_number[1]) and "stderr" in json.dumps(by_number[2])
+
+
+def test_logs_json_keeps_numbers_and_order(start):
+    process = start({}, ["sh", "-c", 'echo \'{"z":1.50,"a":12345678901234567890,"m":"line-4-x"}\''])
+    assert process.wait() == 0
+    (line,) = [l for l in process.logs() if "line-4-" in l]
+    assert "1.50" in line and "12345678901234567890" in line and line.index('"z"') < line.index('"a"')
+
+
+def test_logs_follow(start, python_app, place, ending):
+    process = start({}, python_app("talker.py", 200, 50, "stay")).wait_ready()
+    follower = rig.Process(
+        [rig.binary(), "logs", "--state", process.state, "--follow", "--grep", "line-1[0-9][0-9]-"], place, "follow")
+    ending.append(follower)
+    wait_until(lambda: sorted(numbers(follower.stdout.splitlines())) == list(range(100, 200)), "the followed lines")
+    process.stop()
+
+
+def test_logs_of_a_state_directory_that_is_not_there(place):
+    result = rig.run("logs", "--state", place / "nowhere")
+    assert result.returncode != 0 and "nowhere" in result.stderr
+
+
+def test_files_source(start, place):
+    log = place / "app.log"
+    log.write_text("line-1-before\n")
+    process = start(
+        {"logs": {"sources": {"file": {"files": [f"{place}/*.log"], "start": "beginning"}}}}, ["sleep", "60"]).wait_ready()
+    process.wait_logs(lambda lines: 1 in numbers(lines), "the line that was there")
+    with log.open("a") as out:
+        out.write("line-2-more\n")
+    process.wait_logs(lambda lines: 2 in numbers(lines), "the line that came")
+    log.rename(place / "app.log.1")
+    log.write_text("line-3-rotated\n")
+    process.wait_logs(lambda lines: 3 in numbers(lines), "the line after rotation")
+    assert sorted(numbers(process.logs())) == [1, 2, 3]
+    process.stop()
+
+
+def test_elasticsearch_sink_with_a_real_server(start, osmem):
+    port = int(osmem.url.rsplit(":", 1)[1].strip("/"))
+    process = start({"logs": {"sinks": sink(port)}}, ["sh", "-c", "for i in $(seq 0 999); do echo line-$i-end; done"])
+    assert process.wait() == 0
+
+    def found():
+        osmem.request("POST", "/shop/_refresh")
+        return osmem.request("GET", "/shop/_count")["count"] >= 1000
+
+    wait_until(found, "1,000 documents")
+    hits = osmem.request("POST", "/shop/_search", {"size": 2000, "query": {"match_all": {}}})["hits"]["hits"]
+    assert sorted(numbers(json.dumps(hit["_source"]) for hit in hits)) == list(range(1000))
+
+
+FAULTS = [
+    {"mode": "none"},
+    {"mode": "429", "times": 3},
+    {"mode": "429-items", "times": 3},
+    {"mode": "429-third", "times": 8},
+    {"mode": "503", "times": 3},
+    {"mode": "413", "limit": 20000},
+    {"mode": "drop", "times": 3},
+    {"mode": "store-then-reset", "times": 3},
+]
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda f: f["mode"])
+def test_every_line_arrives_once(start, peer, python_app, fault):
+    """Deterministic ids make a batch that is sent twice harmless: stored once, in effect."""
+    server = peer("bulk_fault_server.py")
+    server.tell("/_fault", fault)
+    process = start({"logs": {"sinks": sink(server.port)}}, python_app("talker.py", 3000, "stay")).wait_ready()
+    wait_until(lambda: len(set(arrived(server))) >= 3000, f"3,000 lines through {fault}", every=0.3)
+    assert collections.Counter(arrived(server)) == collections.Counter(range(3000))
+    assert server.ask("/_requests")["rejected"] == [] or fault["mode"] in ("429", "503", "413")
+    process.stop()
+
+
+def test_server_that_hangs_loses_nothing(start, peer, python_app):
+    server = peer("bulk_fault_server.py")
+    server.tell("/_fault", {"mode": "hang"})
+    process = start({"logs": {"sinks": sink(server.port)}}, python_app("talker.py", 500, "stay")).wait_ready()
+    wait_until(lambda: server.ask("/_requests")["bulk"] >= 1, "a request that hangs")
+    # One slow sink never holds back another: the store has the lines already.
+    process.wait_logs(lambda lines: len(set(numbers(lines))) == 500, "the lines in the store")
+    server.tell("/_fault", {"mode": "none"})
+    wait_until(lambda: len(set(arrived(server))) == 500, "the lines after the hang", every=0.3)
+    process.stop()
+
+
+def test_what_cannot_be_sent_stays_in_the_spool_for_the_next_run(start, peer, place, ending, python_app):
+    server = peer("bulk_fault_server.py")
+    server.tell("/_fault", {"mode": "503"})
+    config = {"logs": {"sinks": sink(server.port)}, "shutdown": {"deadline": "3s"}}
+    process = start(config, python_app("talker.py", 300, "stay")).wait_ready()
+    process.wait_logs(lambda lines: len(numbers(lines)) == 300, "the lines in the store")
+    process.stop()
+    assert arrived(server) == []
+    server.tell("/_fault", {"mode": "none"})
+    second = start(config, ["sleep", "60"], name="second").wait_ready()
+    wait_until(lambda: len(set(arrived(server))) == 300, "the lines of the first run", every=0.3)
+    second.stop()
+
+
+def test_refused_documents_go_to_the_dead_letter_file(start, peer, python_app, place):
+    server = peer("bulk_fault_server.py")
+    server.tell("/_fault", {"mode": "mapping", "match": "line-13-"})
+    dead = place / "dead.ndjson"
+    process = start(
+        {"logs": {"sinks": sink(server.port, dead_letter=str(dead))}}, python_app("talker.py", 50, "stay")).wait_ready()
+    wait_until(lambda: len(set(arrived(server))) == 49, "the good lines")
+    wait_until(lambda: dead.exists() and 13 in numbers(dead.read_text().splitlines()), "the dead letter")
+    assert "failed to parse" in dead.read_text()
+    process.stop()
+
+
+def test_sink_credentials_come_from_a_secret(start, peer, age_store, python_app):
+    server = peer("bulk_fault_server.py")
+    server.tell("/_fault", {"authorization": "ApiKey key-from-age"})
+    file, identity = age_store("es:\n  key: key-from-age\n")
+    one = sink(server.port)
+    one["es"]["elasticsearch"]["auth"] = {"api_key": "${secrets.es.key}"}
+    process = start(
+        {"logs": {"sinks": one}, "secrets": {
+            "stores": {"local": {"age": {"file": str(file), "identity": str(identity)}}},
+            "values": {"es": {"key": "es"}}}}, python_app("talker.py", 5, "stay")).wait_ready()
+    wait_until(lambda: sorted(arrived(server)) == list(range(5)), "the lines")
+    process.stop()
+
+
+def test_a_line_of_100_mib_is_split_and_marked(start):
+    size = 100 << 20
+    script = (f"import os; n={size}\nwhile n: n -= os.write(1, b'x' * min(n, 1 << 20))\n"
+              "os.write(1, b'\\nline-1-after\\n')")
+    process = start({}, [sys.executable, "-c", script])
+    assert process.wait(240) == 0
+    lines = rig.run("logs", "--state", process.state, "--output", "json", timeout=120).stdout.splitlines()
+    assert numbers(lines) == [1]
+    long = [line for line in lines if "xxxx" in line]
+    assert sum(line.count("x") for line in long) >= size, "nothing of the line may be lost"
+    assert all(len(line) < 2 << 20 for line in long)
+    assert all("truncated" in line for line in long[:-1])
+
+
+def test_full_spool_by_choice_drops_with_a_word(start, python_app):
+    process = start(
+        {"logs": {"spool": {"limit": "64KiB", "when_full": "drop_oldest"}, "sinks": sink(rig.free_port())}},
+        python_app("talker.py", 20000, "stay")).wait_ready()
+    wait_until(lambda: "spool" in process.stderr or "drop" in process.stderr, "a line that says so")
+    assert process.stop(signal.SIGTERM) == 0
+
+
+def test_full_disk_under_the_spool_blocks_and_loses_nothing_accepted(start, python_app, place):
+    """The spool lies on a file system of 1 MiB, mounted in a namespace of the process's own."""
+    spool = place / "small"
+    spool.mkdir()
+    mount = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"]), "sh", "-c",
+             f'mount -t tmpfs -o size=1m tmpfs {spool} && exec "$@"', "mount"]
+    process = start(
+        {"logs": {"spool": {"path": str(spool)}, "sinks": sink(rig.free_port())}},
+        python_app("talker.py", 60000, "stay"), wrap=mount)
+    wait_until(lambda: str(spool) in process.stderr and "space" in process.stderr.lower(), "a line that names the place")
+    assert process.is_running and process.app()
+    assert rig.status_of(process.socket, "/livez") == 200
+    found = numbers(process.logs())
+    assert sorted(found) == list(range(len(found))), "what was accepted is whole and in order"
+    process.stop()
