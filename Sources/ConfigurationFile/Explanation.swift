@@ -93,6 +93,8 @@ struct ExplanationBuilder {
         entries.append((key.name, .leaf(leaf)))
       } else if let child = node?[key.name] {
         entries.append((key.name, value(child, key.shape, full, isSensitive: key.isSensitive)))
+      } else if let companion = key.companion, node?[companion] == nil {
+        continue
       } else if let text = key.defaultText {
         entries.append((key.name, .leaf(Explanation.Leaf(text: text, origin: "default"))))
       } else if key.isAlways || key.name == impliedKind || implied[full]?.isEmpty == false {

@@ -19,8 +19,9 @@ extension KeyTable {
     .key("from", .choice(["app", "access"]), nil, "The app's output or the sidecar's access records."),
     .key("files", .oneOrList(.leaf(.path)), nil, "Files to follow; `*` and `?` match within one directory."),
     .key("exclude", .oneOrList(.leaf(.path)), nil, "Files to leave out."),
-    .key("start", .choice(["end", "beginning"]), "end", "Where a file seen for the first time is read from."),
-    .key("rotate_wait", .duration, "5s", "A rotated file is still read for this long."),
+    .key("start", .choice(["end", "beginning"]), "end", "Where a file seen for the first time is read from.")
+      .only(with: "files"),
+    .key("rotate_wait", .duration, "5s", "A rotated file is still read for this long.").only(with: "files"),
     .key(
       "parse",
       .leafOr(

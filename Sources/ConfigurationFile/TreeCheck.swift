@@ -12,13 +12,17 @@ struct TreeCheck {
     case .list(let element): return list(node, element, path)
     case .oneOrList(let element):
       if node.sequence != nil { return list(node, element, path) }
-      return check(node, element, path).map { Node(mark: node.mark, content: .sequence([$0])) }
+      return check(node, element, path).map { Node(mark: node.mark, content: .sequence([$0]), isImplicit: true) }
     case .map(let element):
       return entries(node, path) { entry in check(entry.value, element, child(path, entry.key)) }
     case .record(let keys): return record(node, keys, path)
     case .variants(let common, let kinds):
       return entries(node, path) { entry in
-        check(normalized(entry, common, kinds), .record(common + kinds), child(path, entry.key))
+        if let kind = kinds.first(where: { $0.name == entry.key }), !kind.isSupported, isDirect(entry, kinds) {
+          reportPlanned(entry, child(path, entry.key))
+          return nil
+        }
+        return check(normalized(entry, common, kinds), .record(common + kinds), child(path, entry.key))
       }
     case .leafOr(let leaf, let other):
       return node.scalar != nil ? scalar(node, leaf, path) : check(node, other, path)
@@ -123,13 +127,13 @@ struct TreeCheck {
     }
     var checked: [Node.Entry] = []
     for entry in entries {
-      let full = child(path, entry.key)
+      let full = entry.value.isImplicit ? path : child(path, entry.key)
       guard let key = keys.first(where: { $0.name == entry.key }) else {
         unknown(entry, keys, path)
         continue
       }
       guard key.isSupported else {
-        report.error(entry.keyMark, "`\(full)` is part of the contract but not in this version", "remove it")
+        reportPlanned(entry, full)
         continue
       }
       if case .leaf = key.shape {} else if entry.value.isNull, !key.isVariant { continue }
@@ -140,7 +144,11 @@ struct TreeCheck {
     for key in keys where key.isRequired && !entries.contains(where: { $0.key == key.name }) {
       report.error(node.mark, "\(name(path)) needs `\(key.name)`", "add `\(key.name): …`. \(key.summary)")
     }
-    return Node(mark: node.mark, content: .mapping(checked))
+    return Node(mark: node.mark, content: .mapping(checked), isImplicit: node.isImplicit)
+  }
+
+  private func reportPlanned(_ entry: Node.Entry, _ path: String) {
+    report.error(entry.keyMark, "`\(path)` is part of the contract but not in this version", "remove it")
   }
 
   private func unknown(_ entry: Node.Entry, _ keys: [Key], _ path: String) {
@@ -155,14 +163,18 @@ struct TreeCheck {
   private func normalized(_ entry: Node.Entry, _ common: [Key], _ kinds: [Key]) -> Node {
     guard let kind = kinds.first(where: { $0.name == entry.key }), kind.isSupported else { return entry.value }
     let entries = entry.value.isNull ? [] : entry.value.mapping
-    guard let entries else { return entry.value }
-    if entries.contains(where: { inner in kinds.contains { $0.name == inner.key } && inner.value.scalar == nil }) {
-      return entry.value
-    }
+    guard let entries, isDirect(entry, kinds) else { return entry.value }
     let isCommon: (Node.Entry) -> Bool = { inner in common.contains { $0.name == inner.key } }
-    let own = Node(mark: entry.value.mark, content: .mapping(entries.filter { !isCommon($0) }))
+    let own = Node(mark: entry.value.mark, content: .mapping(entries.filter { !isCommon($0) }), isImplicit: true)
     let moved = Node.Entry(key: kind.name, keyMark: entry.keyMark, value: own)
     return Node(mark: entry.value.mark, content: .mapping([moved] + entries.filter(isCommon)))
+  }
+
+  /// No kind's key stands in it.
+  private func isDirect(_ entry: Node.Entry, _ kinds: [Key]) -> Bool {
+    !(entry.value.mapping ?? []).contains { inner in
+      kinds.contains { $0.name == inner.key } && inner.value.scalar.map(\.isNull) != false
+    }
   }
 }
 

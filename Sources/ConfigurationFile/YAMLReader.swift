@@ -45,8 +45,11 @@ struct YAMLReader {
         "invalid YAML: \(problem), \(parser.pointee.problem_offset) bytes into the file", "save the file as UTF-8 text")
       return
     }
+    let line = report.files[file].lines.indices.contains(place.line - 1) ? report.files[file].lines[place.line - 1] : ""
     let wayOut =
-      problem.contains("start any token")
+      line.contains("${")
+      ? "between brackets, quote values that hold `${…}`: `\"${NAME}\"`"
+      : problem.contains("start any token")
       ? "indent with spaces, not tabs, and quote values that begin with `@`, `` ` `` or `%`"
       : "check the indentation, the brackets and the quotes here and on the line before"
     report.error(place, "invalid YAML: \(problem)\(context)", wayOut)
