@@ -72,7 +72,8 @@ struct Key: Sendable {
       isRequired: required)
   }
 
-  static func key(_ name: String, _ leaf: Leaf, _ defaultText: String? = nil, _ summary: String, sensitive: Bool = false,
+  static func key(
+    _ name: String, _ leaf: Leaf, _ defaultText: String? = nil, _ summary: String, sensitive: Bool = false,
     required: Bool = false
   ) -> Key {
     key(name, .leaf(leaf), defaultText, summary, sensitive: sensitive, required: required)

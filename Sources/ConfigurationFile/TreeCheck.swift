@@ -47,7 +47,8 @@ struct TreeCheck {
     do throws(SecretTemplate.Problem) {
       scalar.template = try expand(&scalar, leaf)
     } catch {
-      let shift = scalar.isQuoted || scalar.raw.contains("\n") ? (scalar.raw.contains("\n") ? 0 : error.offset + 1) : error.offset
+      let shift =
+        scalar.isQuoted || scalar.raw.contains("\n") ? (scalar.raw.contains("\n") ? 0 : error.offset + 1) : error.offset
       var mark = node.mark
       mark.column += shift
       report.error(mark, "\(name(path)): \(error.message)", error.wayOut)
@@ -97,7 +98,9 @@ struct TreeCheck {
   private func listHelp(_ node: Node, _ path: String) -> String {
     let key = path.split(separator: ".").last.map(String.init) ?? path
     guard let scalar = node.scalar else { return "write `\(key): [a, b]`" }
-    let words = scalar.raw.split(whereSeparator: { $0 == " " || $0 == "\n" }).prefix(20).map { PlainText.yaml(String($0)) }
+    let words = scalar.raw.split(whereSeparator: { $0 == " " || $0 == "\n" }).prefix(20).map {
+      PlainText.yaml(String($0))
+    }
     return "write it as a list: `\(key): [\(words.joined(separator: ", "))]`"
   }
 
@@ -110,7 +113,8 @@ struct TreeCheck {
     var checked: [Node.Entry] = []
     for entry in entries {
       if entry.key.isEmpty || entry.key.utf8.contains(where: { $0 < 0x20 || $0 == 0x7F }) {
-        report.error(entry.keyMark, "a name in \(name(path)) is empty or holds control characters", "give it a plain name")
+        report.error(
+          entry.keyMark, "a name in \(name(path)) is empty or holds control characters", "give it a plain name")
       } else if let value = value(entry) {
         checked.append(Node.Entry(key: entry.key, keyMark: entry.keyMark, value: value))
       }
@@ -180,5 +184,7 @@ struct TreeCheck {
 
 extension Key {
   /// An empty map that still says something: `env:` as a store, `console:` as a sink.
-  var isVariant: Bool { KeyTable.storeKinds.contains { $0.name == name } || KeyTable.sinkKinds.contains { $0.name == name } }
+  var isVariant: Bool {
+    KeyTable.storeKinds.contains { $0.name == name } || KeyTable.sinkKinds.contains { $0.name == name }
+  }
 }

@@ -50,8 +50,8 @@ struct YAMLReader {
       line.contains("${")
       ? "between brackets, quote values that hold `${…}`: `\"${NAME}\"`"
       : problem.contains("start any token")
-      ? "indent with spaces, not tabs, and quote values that begin with `@`, `` ` `` or `%`"
-      : "check the indentation, the brackets and the quotes here and on the line before"
+        ? "indent with spaces, not tabs, and quote values that begin with `@`, `` ` `` or `%`"
+        : "check the indentation, the brackets and the quotes here and on the line before"
     report.error(place, "invalid YAML: \(problem)\(context)", wayOut)
   }
 
@@ -107,7 +107,8 @@ struct YAMLReader {
 
   private func scalar(_ event: yaml_event_t, _ place: Mark) -> Node.Scalar {
     let data = event.data.scalar
-    let text = data.value.map { String(decoding: UnsafeBufferPointer(start: $0, count: data.length), as: UTF8.self) } ?? ""
+    let text =
+      data.value.map { String(decoding: UnsafeBufferPointer(start: $0, count: data.length), as: UTF8.self) } ?? ""
     checkTag(data.tag, ["str", "int", "float", "bool", "null"], place)
     return Node.Scalar(raw: text, isQuoted: data.style != YAML_PLAIN_SCALAR_STYLE || data.tag != nil)
   }

@@ -68,7 +68,8 @@ import Vocabulary
     #expect(value.traffic.inbound[0].routes.map(\.action) == [.cluster("app")])
     let payments = value.traffic.outbound[0]
     #expect(payments.retries.attempts == 2)
-    #expect(payments.retries.conditions == [.connectFailure, .refusedStream, .resetBeforeRequest, .gatewayError, .reset])
+    #expect(
+      payments.retries.conditions == [.connectFailure, .refusedStream, .resetBeforeRequest, .gatewayError, .reset])
     #expect(payments.routes.map(\.action) == [.cluster("payments")])
     let cluster = try #require(value.traffic.clusters.first { $0.name == "payments" })
     #expect(cluster.discovery == .dns(host: "payments.internal", port: 80))
@@ -77,7 +78,8 @@ import Vocabulary
     #expect(value.logs.sources.map(\.name) == ["app", "access"])
     #expect(value.logs.sinks.map(\.name) == ["es", "store"])
     #expect(value.secrets.values[0].store == "vault")
-    guard case .vault(let vault) = value.secrets.stores[0].kind, case .approle(let mount, .file(let role), .file) = vault.auth
+    guard case .vault(let vault) = value.secrets.stores[0].kind,
+      case .approle(let mount, .file(let role), .file) = vault.auth
     else {
       Issue.record("not a vault store")
       return
@@ -118,7 +120,8 @@ import Vocabulary
   }
 
   @Test func adminAndThreads() throws {
-    let value = try Workspace.value("admin: { listen: \"127.0.0.1:0\", socket: a.sock }\nthreads: 2\ntelemetry: { metrics: { prometheus: true } }")
+    let value = try Workspace.value(
+      "admin: { listen: \"127.0.0.1:0\", socket: a.sock }\nthreads: 2\ntelemetry: { metrics: { prometheus: true } }")
     #expect(value.admin.listen == .tcp(host: "127.0.0.1", port: 0))
     #expect(value.admin.isExplicit)
     #expect(value.admin.socket?.hasSuffix("/a.sock") == true)

@@ -19,8 +19,9 @@ import Vocabulary
     workspace.write("outrider.d/10.yaml", "shutdown: { deadline: 5s }\n")
     workspace.write("outrider.d/README", "not: read\n")
     let loaded = try ConfigurationLoader.load(workspace.input())
-    #expect(loaded.files.map { $0.dropFirst(workspace.path.count + 1) }
-      == ["outrider.yaml", "parts/a.yaml", "parts/b.yaml", "outrider.d/10.yaml", "outrider.d/20.yaml"])
+    #expect(
+      loaded.files.map { $0.dropFirst(workspace.path.count + 1) }
+        == ["outrider.yaml", "parts/a.yaml", "parts/b.yaml", "outrider.d/10.yaml", "outrider.d/20.yaml"])
     #expect(loaded.value.app.environment.map(\.name) == ["A", "B"])
     #expect(loaded.value.app.workingDirectory == workspace.path + "/parts/sub")
     #expect(loaded.value.logs.transforms == [.remove(["x"]), .remove(["y"])])
@@ -45,7 +46,16 @@ import Vocabulary
 
   @Test func cyclesAndAbsentFilesEnd() {
     #expect(rendered([("outrider.yaml", "include: [outrider.yaml]\n")]).contains("is included twice"))
-    #expect(rendered([("outrider.yaml", "include: [x.yaml]\n")]).hasPrefix("outrider.yaml:1:11: error: cannot read x.yaml"))
+    #expect(
+      rendered([("outrider.yaml", "include: [x.yaml]\n")]).hasPrefix("outrider.yaml:1:11: error: cannot read x.yaml"))
+  }
+
+  @Test func includesTakeVariables() throws {
+    let workspace = Workspace()
+    workspace.write("outrider.yaml", "include: [\"${PART}.yaml\"]\n")
+    workspace.write("b.yaml", "threads: 3\n")
+    #expect(try ConfigurationLoader.load(workspace.input(["PART": "b"])).value.traffic.threads == 3)
+    #expect(rendered([("outrider.yaml", "include: [\"${PART}.yaml\"]\n")]).contains("`PART` is not set"))
   }
 
   @Test func errorsInIncludedFilesNameThem() {

@@ -52,6 +52,7 @@ import Vocabulary
 
   @Test func explanationHidesSecrets() throws {
     let text = """
+      app: { env: { KEY: "${TOKEN}" } }
       outbound: { a: { listen: ":1", to: "http://x", inject: { Authorization: "Bearer hunter2", B: "${TOKEN}" } } }
       secrets: { stores: { v: { vault: { address: "http://v", auth: { approle: { role_id: hunter2, secret_id: "${TOKEN}" } } } } } }
       """
@@ -109,7 +110,9 @@ import Vocabulary
     var root = URL(fileURLWithPath: #filePath)
     for _ in 0..<3 { root.deleteLastPathComponent() }
     let text = try String(contentsOf: root.appendingPathComponent("docs/configuration.md"), encoding: .utf8)
-    let blocks = text.components(separatedBy: "```yaml\n").dropFirst().compactMap { $0.components(separatedBy: "```").first }
+    let blocks = text.components(separatedBy: "```yaml\n").dropFirst().compactMap {
+      $0.components(separatedBy: "```").first
+    }
     #expect(blocks.count >= 3)
     for block in blocks {
       #expect(Workspace.problems(block, ["PORT": "8080"]) == "")

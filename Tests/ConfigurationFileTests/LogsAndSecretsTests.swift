@@ -43,7 +43,9 @@ import Vocabulary
     #expect(files.globs[1].hasPrefix("/tmp/"))
     #expect(files.fromBeginning)
     #expect(
-      logs.transforms == [.add(["service": "shop"]), .remove(["a", "b"]), .dropBelow(level: "info"), .redactSecrets(false)])
+      logs.transforms == [
+        .add(["service": "shop"]), .remove(["a", "b"]), .dropBelow(level: "info"), .redactSecrets(false),
+      ])
     #expect(logs.spool.limit == 2 << 20)
     #expect(logs.spool.whenFull == .dropOldest)
     #expect(logs.spool.sync)
@@ -56,7 +58,8 @@ import Vocabulary
     #expect(output.index == "shop-${service}-prod-%Y")
     #expect(
       output.authorization
-        == .basic(user: "u", password: SecretTemplate(parts: [.secret(SecretReference(name: "es", field: "password"))])))
+        == .basic(user: "u", password: SecretTemplate(parts: [.secret(SecretReference(name: "es", field: "password"))]))
+    )
     #expect(logs.sinks[0].batchBytes == 1 << 20)
     #expect(logs.sinks[0].giveUp == .seconds(3600))
     #expect(!logs.sinks[0].gzip)
@@ -125,11 +128,19 @@ import Vocabulary
     ("logs: { transforms: [{ add: { a: b }, remove: [c] }] }", "holds 2 transforms"),
     ("logs: { transforms: [{ drop: { below: inof } }] }", "did you mean `info`?"),
     ("secrets: { values: { a: { key: a } } }", "has no store to come from"),
-    ("secrets: { stores: { env: {}, file: { directory: a } }, values: { a: { key: a } } }", "which store it comes from"),
+    (
+      "secrets: { stores: { env: {}, file: { directory: a } }, values: { a: { key: a } } }", "which store it comes from"
+    ),
     ("secrets: { stores: { env: {} }, values: { a: { from: evn } } }", "did you mean `env`?"),
     ("secrets: { stores: { env: {} }, values: { a: { kv: a/b } } }", "is for vault stores"),
-    ("secrets: { stores: { vault: { address: \"http://v\", auth: { token_file: t } } }, values: { a: {} } }", "add `kv: MOUNT/PATH`"),
-    ("secrets: { stores: { vault: { address: \"http://v\", auth: { token_file: t } } }, values: { a: { kv: b } } }", "is not `MOUNT/PATH`"),
+    (
+      "secrets: { stores: { vault: { address: \"http://v\", auth: { token_file: t } } }, values: { a: {} } }",
+      "add `kv: MOUNT/PATH`"
+    ),
+    (
+      "secrets: { stores: { vault: { address: \"http://v\", auth: { token_file: t } } }, values: { a: { kv: b } } }",
+      "is not `MOUNT/PATH`"
+    ),
     ("secrets: { stores: { vault: { address: \"http://v\", auth: {} } } }", "names 0 ways to log in"),
     ("secrets: { stores: { vault: { address: v, auth: { token_file: t } } } }", "is not a URL"),
     ("secrets: { stores: { vault: { address: \"http://v\", auth: { approle: { role_id: a } } } } }", "secret_id_file"),
@@ -137,7 +148,10 @@ import Vocabulary
       "secrets: { stores: { vault: { address: \"http://v\", auth: { token: \"${secrets.a.b}\" } } }, values: { a: { kv: a/b } } }",
       "needs its own secret"
     ),
-    ("secrets: { stores: { env: {} }, values: { db: {} }, files: [{ path: a, value: \"${secrets.dv.x}\" }] }", "did you mean `db`?"),
+    (
+      "secrets: { stores: { env: {} }, values: { db: {} }, files: [{ path: a, value: \"${secrets.dv.x}\" }] }",
+      "did you mean `db`?"
+    ),
     ("secrets: { files: [{ path: a }] }", "has 0 contents"),
     ("secrets: { files: [{ path: a, value: b, mode: \"0999\" }] }", "is not a file mode"),
     ("secrets: { files: [{ path: a, value: b }, { path: ./a, value: c }] }", "is written twice"),

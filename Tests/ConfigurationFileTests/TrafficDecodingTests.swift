@@ -75,11 +75,13 @@ import Vocabulary
   }
 
   @Test func impliedClusters() throws {
-    #expect(try cluster("\"http://10.0.0.1:81\"")?.discovery == .fixed([.init(address: .tcp(host: "10.0.0.1", port: 81))]))
+    #expect(
+      try cluster("\"http://10.0.0.1:81\"")?.discovery == .fixed([.init(address: .tcp(host: "10.0.0.1", port: 81))]))
     #expect(try cluster("\"http://[::1]:81/\"")?.hostHeader == "[::1]:81")
     #expect(try cluster("\"http://x:81\"")?.name == "a")
-    #expect(try cluster("[\"http://x:81\", \"http://y\"]")?.discovery
-      == .fixed([.init(address: .tcp(host: "x", port: 81)), .init(address: .tcp(host: "y", port: 80))]))
+    #expect(
+      try cluster("[\"http://x:81\", \"http://y\"]")?.discovery
+        == .fixed([.init(address: .tcp(host: "x", port: 81)), .init(address: .tcp(host: "y", port: 80))]))
     let both = try Workspace.value(
       """
       inbound: { a: { listen: ":1", to: "http://x" } }
@@ -103,7 +105,10 @@ import Vocabulary
     ("outbound: { a: { listen: \":1\", to: \"x:80\" } }", "did you mean `http://x:80`?"),
     ("outbound: { a: { listen: \":1\", to: \"http://x/y\" } }", "has a path"),
     ("outbound: { a: { listen: \":1\", to: \"http://x:0\" } }", "is not a URL"),
-    ("outbound: { a: { listen: \":1\", to: \"http://x\" }, b: { listen: \"127.0.0.1:1\", to: \"http://x\" } }", "both listen on"),
+    (
+      "outbound: { a: { listen: \":1\", to: \"http://x\" }, b: { listen: \"127.0.0.1:1\", to: \"http://x\" } }",
+      "both listen on"
+    ),
     ("outbound: { a: { listen: \":15000\", to: \"http://x\" } }", "`admin` and `outbound.a`"),
     ("app: { port: 80 }\ninbound: { a: { listen: \":80\" } }", "the app (`app.port`)"),
     ("outbound: { a: { listen: \":1\", to: pay } }\nclusters: { pays: { dns: \"a:1\" } }", "did you mean `pays`?"),
@@ -111,10 +116,19 @@ import Vocabulary
     ("clusters: { app: { dns: \"a:1\" } }", "is the app itself"),
     ("clusters: { a: { dns: \":1\" } }", "needs a name and a port"),
     ("outbound: { a: { listen: \":1\", protocol: tcp, to: \"tcp://x:1\", routes: [] } }", "cannot have routes"),
-    ("outbound: { a: { listen: \":1\", routes: [{ match: { path: \"/a*b\" }, to: \"http://x\" }] } }", "`*` may only end a path"),
+    (
+      "outbound: { a: { listen: \":1\", routes: [{ match: { path: \"/a*b\" }, to: \"http://x\" }] } }",
+      "`*` may only end a path"
+    ),
     ("outbound: { a: { listen: \":1\", routes: [{ match: { path: /a } }] } }", "has no action"),
-    ("outbound: { a: { listen: \":1\", to: \"http://x\", headers: { request: { set: { \"a b\": c } } } } }", "header field's name"),
-    ("outbound: { a: { listen: \":1\", to: \"http://x\", headers: { request: { set: { a: \"b\\nc\" } } } } }", "line break"),
+    (
+      "outbound: { a: { listen: \":1\", to: \"http://x\", headers: { request: { set: { \"a b\": c } } } } }",
+      "header field's name"
+    ),
+    (
+      "outbound: { a: { listen: \":1\", to: \"http://x\", headers: { request: { set: { a: \"b\\nc\" } } } } }",
+      "line break"
+    ),
     ("outbound: { a: { listen: \":1\", to: \"http://x\", retries: { on: [6xx] } } }", "did you mean `5xx`?"),
     ("outbound: { a: { listen: \":1\", to: \"http://x\", timeout: \"${secrets.a.b}\" } }", "cannot hold a secret"),
     ("outbound: { a: { listen: \":1\", to: \"http://x\", inject: { A: \"${secrets.a.b}\" } } }", "is not declared"),

@@ -32,7 +32,9 @@ final class Workspace {
     written.append(name)
   }
 
-  func input(_ environment: [String: String] = [:], command: [String] = [], state: String? = "/state") -> ConfigurationInput {
+  func input(_ environment: [String: String] = [:], command: [String] = [], state: String? = "/state")
+    -> ConfigurationInput
+  {
     ConfigurationInput(command: command, state: state, environment: environment, workingDirectory: path)
   }
 

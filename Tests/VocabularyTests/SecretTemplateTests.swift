@@ -14,14 +14,16 @@ import Testing
     let template = try SecretTemplate.parse("Bearer ${secrets.api.token|trim|upper}!")
     #expect(
       template.parts == [
-        .literal("Bearer "), .secret(SecretReference(name: "api", field: "token", filters: ["trim", "upper"])), .literal("!"),
+        .literal("Bearer "), .secret(SecretReference(name: "api", field: "token", filters: ["trim", "upper"])),
+        .literal("!"),
       ])
     #expect(template.literal == nil)
     #expect(template.description == "Bearer ${secrets.api.token|trim|upper}!")
   }
 
   @Test func fieldsMayHoldDots() throws {
-    #expect(try SecretTemplate.parse("${secrets.web.tls.crt}").references == [SecretReference(name: "web", field: "tls.crt")])
+    #expect(
+      try SecretTemplate.parse("${secrets.web.tls.crt}").references == [SecretReference(name: "web", field: "tls.crt")])
   }
 
   @Test func plainTextIsOneLiteral() throws {
@@ -52,7 +54,9 @@ import Testing
     #expect(problem("${A}")?.wayOut == "set it, or give a default: `${A:-default}`")
     #expect(problem("${secrets.db}")?.message == "`${secrets.db}` does not name a secret's field")
     #expect(problem("${secrets.db.x|rot13}")?.wayOut == "filters are base64d, json, urlencode, trim, upper")
-    for text in ["${}", "${1A}", "${A-b}", "${secrets.}", "${secrets..a}", "${secrets.a b.c}", "${secrets.a.b|}", "${ A }"] {
+    for text in [
+      "${}", "${1A}", "${A-b}", "${secrets.}", "${secrets..a}", "${secrets.a b.c}", "${secrets.a.b|}", "${ A }",
+    ] {
       #expect(problem(text) != nil, "\(text)")
     }
   }
@@ -61,7 +65,8 @@ import Testing
     var random = SystemRandomNumberGenerator.seeded(7)
     let pieces = ["$", "{", "}", "${", "secrets.", "a", ".", "|", "trim", ":-", "A", "é", " ", "$$"]
     for _ in 0..<20_000 {
-      let text = (0..<Int.random(in: 0...12, using: &random)).map { _ in pieces.randomElement(using: &random) ?? "" }.joined()
+      let text = (0..<Int.random(in: 0...12, using: &random)).map { _ in pieces.randomElement(using: &random) ?? "" }
+        .joined()
       _ = try? SecretTemplate.parse(text)
     }
   }
