@@ -16,7 +16,8 @@ struct AddressConflicts {
     var users: [User] = []
     if let port = value.app.port, !value.traffic.inbound.isEmpty || !value.traffic.outbound.isEmpty {
       users.append(
-        User(address: .tcp(host: value.app.address, port: port), owner: "the app (`app.port`)", mark: mark("app", "port")))
+        User(
+          address: .tcp(host: value.app.address, port: port), owner: "the app (`app.port`)", mark: mark("app", "port")))
     }
     for (direction, listeners) in [("inbound", value.traffic.inbound), ("outbound", value.traffic.outbound)] {
       for listener in listeners {

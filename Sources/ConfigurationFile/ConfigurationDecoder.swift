@@ -46,8 +46,11 @@ final class ConfigurationDecoder {
 
   func checkReferences(_ template: SecretTemplate, at view: TreeView) {
     for reference in template.references where !secretNames.contains(reference.name) && !acceptsAnySecret {
-      let near = Suggestion.nearest(to: reference.name, among: secretNames.sorted()).map { "did you mean `\($0)`? " } ?? ""
-      let known = secretNames.isEmpty ? "declare it in `secrets.values`" : "declared: \(secretNames.sorted().joined(separator: ", "))"
+      let near =
+        Suggestion.nearest(to: reference.name, among: secretNames.sorted()).map { "did you mean `\($0)`? " } ?? ""
+      let known =
+        secretNames.isEmpty
+        ? "declare it in `secrets.values`" : "declared: \(secretNames.sorted().joined(separator: ", "))"
       view.error("`\(view.path)`: the secret `\(reference.name)` is not declared in `secrets.values`", near + known)
     }
   }
@@ -62,11 +65,16 @@ final class ConfigurationDecoder {
       let text = "[" + input.command.map(PlainText.yaml).joined(separator: ", ") + "]"
       overrides["app.command"] = Explanation.Leaf(text: text, origin: "command line")
     }
+    if app.command.first == "" {
+      view["command"].error("`app.command` begins with an empty text", "write `command: [program, argument]`")
+    }
     app.workingDirectory = view["working_directory"].filePath
     app.user = view["user"].text
     app.group = view["group"].text
     app.environment = view["env"].entries.compactMap { entry in
-      if entry.key.contains("=") { report.error(entry.mark, "`\(entry.key)` is not a variable's name", "leave out `=`") }
+      if entry.key.contains("=") {
+        report.error(entry.mark, "`\(entry.key)` is not a variable's name", "leave out `=`")
+      }
       return declared(entry.value).map { AppConfiguration.Variable(name: entry.key, value: $0) }
     }
     app.port = view["port"].int
@@ -83,7 +91,9 @@ final class ConfigurationDecoder {
     if let path = view["http"].text { probes.append(.http(path: path)) }
     if view["tcp"].bool == true { probes.append(.tcp) }
     if view["exec"].exists {
-      if view["exec"].texts.isEmpty { view["exec"].error("`app.ready.exec` is empty", "write `exec: [program, argument]`") }
+      if view["exec"].texts.isEmpty {
+        view["exec"].error("`app.ready.exec` is empty", "write `exec: [program, argument]`")
+      }
       probes.append(.exec(view["exec"].texts))
     }
     if view["fd"].bool == true { probes.append(.descriptor) }
@@ -127,7 +137,8 @@ final class ConfigurationDecoder {
     if let host = input.environment["KUBERNETES_SERVICE_HOST"], !host.isEmpty {
       shutdown.drainDelay = .seconds(5)
       if !view["drain_delay"].exists {
-        overrides["shutdown.drain_delay"] = Explanation.Leaf(text: "5s", origin: "default, KUBERNETES_SERVICE_HOST is set")
+        overrides["shutdown.drain_delay"] = Explanation.Leaf(
+          text: "5s", origin: "default, KUBERNETES_SERVICE_HOST is set")
       }
     }
     view["drain_delay"].duration.assign(to: &shutdown.drainDelay)

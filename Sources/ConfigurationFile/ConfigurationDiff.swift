@@ -28,8 +28,10 @@ package struct ConfigurationDiff: Sendable, Equatable {
   /// One line, for example `inbound (web), sinks (es)`; `nothing` when equal.
   package var summary: String {
     if isEmpty { return "nothing" }
-    return changes.map { $0.names.isEmpty ? $0.part.rawValue : "\($0.part.rawValue) (\($0.names.joined(separator: ", ")))" }
-      .joined(separator: ", ")
+    return changes.map {
+      $0.names.isEmpty ? $0.part.rawValue : "\($0.part.rawValue) (\($0.names.joined(separator: ", ")))"
+    }
+    .joined(separator: ", ")
   }
 
   fileprivate mutating func add<T: Equatable>(_ part: Part, _ old: T, _ new: T) {

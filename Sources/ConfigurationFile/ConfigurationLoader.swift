@@ -39,7 +39,7 @@ package enum ConfigurationLoader {
   /// Reads, checks and decodes; all problems are thrown at once.
   package static func load(_ input: ConfigurationInput) throws(ConfigurationProblems) -> LoadedConfiguration {
     let report = ProblemReport()
-    let files = FileSet(report: report)
+    let files = FileSet(report: report, environment: input.environment)
     var tree: Node?
     if let path = mainFile(input) {
       tree = files.load(FilePath.absolute(path, from: input.workingDirectory), shownAs: path)
@@ -50,9 +50,10 @@ package enum ConfigurationLoader {
     let decoder = ConfigurationDecoder(input: input, report: report, root: TreeView(tree, report: report))
     let value = decoder.decode()
     guard report.isEmpty else {
-      throw ConfigurationProblems(rendered: report.render(), count: report.problems.count)
+      throw ConfigurationProblems(rendered: report.render(), count: report.count)
     }
-    let explanation = ExplanationBuilder(report: report, overrides: decoder.overrides, implied: decoder.implied).build(tree)
+    let explanation = ExplanationBuilder(report: report, overrides: decoder.overrides, implied: decoder.implied).build(
+      tree)
     return LoadedConfiguration(value: value, files: files.paths + decoder.extraFiles, explanation: explanation)
   }
 

@@ -31,9 +31,18 @@ package enum ConfigurationSchema {
     case .list(let element):
       return [("type", .array([.string("array"), .string("null")])), ("items", .object(schema(element)))]
     case .oneOrList(let element):
-      return [("anyOf", .array([.object(schema(element)), .object([("type", .string("array")), ("items", .object(schema(element)))])]))]
+      return [
+        (
+          "anyOf",
+          .array([
+            .object(schema(element)), .object([("type", .string("array")), ("items", .object(schema(element)))]),
+          ])
+        )
+      ]
     case .map(let element):
-      return [("type", .array([.string("object"), .string("null")])), ("additionalProperties", .object(schema(element)))]
+      return [
+        ("type", .array([.string("object"), .string("null")])), ("additionalProperties", .object(schema(element))),
+      ]
     case .record(let keys): return object(keys)
     case .variants(let common, let kinds): return variants(common, kinds)
     case .leafOr(let leaf, let other):
@@ -74,12 +83,19 @@ package enum ConfigurationSchema {
     case .size: return [.object([("type", .string("integer"))]), pattern("^[0-9]+(B|KiB|MiB|GiB)?$")]
     case .integer(let range):
       return [
-        .object([("type", .string("integer")), ("minimum", .int(range.lowerBound)), ("maximum", .int(range.upperBound))]),
+        .object([
+          ("type", .string("integer")), ("minimum", .int(range.lowerBound)), ("maximum", .int(range.upperBound)),
+        ]),
         pattern("^[0-9]+$"),
       ]
     case .fraction:
-      return [.object([("type", .string("number")), ("minimum", .int(0)), ("maximum", .int(1))]), pattern("^[0-9.]+$")]
-    case .boolean: return [.object([("type", .string("boolean"))]), .object([("enum", .array([.string("true"), .string("false")]))])]
+      return [
+        .object([("type", .string("number")), ("minimum", .int(0)), ("maximum", .int(1))]), pattern("^[0-9.]+$"),
+      ]
+    case .boolean:
+      return [
+        .object([("type", .string("boolean"))]), .object([("enum", .array([.string("true"), .string("false")]))]),
+      ]
     case .choice(let words, _): return [.object([("enum", .array(words.flatMap(values)))])]
     case .word(let words, let other): return [.object([("enum", .array(words.flatMap(values)))])] + alternatives(other)
     default: return [.object([("type", .string("string"))])]

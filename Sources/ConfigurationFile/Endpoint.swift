@@ -34,7 +34,9 @@ struct Endpoint: Equatable {
       guard !name.contains(":") else { return nil }
     }
     host = String(name)
-    guard !host.isEmpty, host.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F && !"\"<>\\^`{|}".utf8.contains($0) }) else { return nil }
+    guard !host.isEmpty, host.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7F && !"\"<>\\^`{|}".utf8.contains($0) }) else {
+      return nil
+    }
     if digits.isEmpty {
       guard scheme != "tcp" else { return nil }
       port = scheme == "https" ? 443 : 80

@@ -85,7 +85,9 @@ struct ExplanationBuilder {
     Explanation(root: .map(record(tree, KeyTable.root, "")))
   }
 
-  private func record(_ node: Node?, _ keys: [Key], _ path: String, impliedKind: String? = nil) -> [(key: String, value: Explanation.Value)] {
+  private func record(_ node: Node?, _ keys: [Key], _ path: String, impliedKind: String? = nil) -> [(
+    key: String, value: Explanation.Value
+  )] {
     var entries: [(key: String, value: Explanation.Value)] = []
     for key in keys where key.isSupported {
       let full = path.isEmpty ? key.name : "\(path).\(key.name)"
@@ -93,6 +95,8 @@ struct ExplanationBuilder {
         entries.append((key.name, .leaf(leaf)))
       } else if let child = node?[key.name] {
         entries.append((key.name, value(child, key.shape, full, isSensitive: key.isSensitive)))
+      } else if let companion = key.companion, node?[companion] == nil {
+        continue
       } else if let text = key.defaultText {
         entries.append((key.name, .leaf(Explanation.Leaf(text: text, origin: "default"))))
       } else if key.isAlways || key.name == impliedKind || implied[full]?.isEmpty == false {
@@ -104,19 +108,28 @@ struct ExplanationBuilder {
 
   private func value(_ node: Node?, _ shape: Shape, _ path: String, isSensitive: Bool) -> Explanation.Value {
     switch shape {
-    case .leaf: return .leaf(leaf(node, isSensitive))
+    case .leaf(let kind):
+      // What the environment put beside secrets may be one.
+      if kind.takesSecrets, !isSensitive, let node, let scalar = node.scalar, !scalar.variables.isEmpty {
+        return .leaf(Explanation.Leaf(text: PlainText.yaml(scalar.raw), origin: origin(node)))
+      }
+      return .leaf(leaf(node, isSensitive))
     case .leafOr(_, let other):
       return node?.scalar != nil ? .leaf(leaf(node, isSensitive)) : value(node, other, path, isSensitive: isSensitive)
     case .list(let element), .oneOrList(let element):
       return list(node, element, path, isSensitive)
     case .record(let keys): return .map(record(node, keys, path))
     case .map(let element):
-      let own = (node?.mapping ?? []).map { ($0.key, value($0.value, element, "\(path).\($0.key)", isSensitive: isSensitive)) }
+      let own = (node?.mapping ?? []).map {
+        ($0.key, value($0.value, element, "\(path).\($0.key)", isSensitive: isSensitive))
+      }
       let added = (implied[path] ?? []).map { ($0, value(nil, element, "\(path).\($0)", isSensitive: false)) }
       return .map(added + own)
     case .variants(let common, let kinds):
       let keys = kinds + common
-      let own = (node?.mapping ?? []).map { ($0.key, Explanation.Value.map(record($0.value, keys, "\(path).\($0.key)"))) }
+      let own = (node?.mapping ?? []).map {
+        ($0.key, Explanation.Value.map(record($0.value, keys, "\(path).\($0.key)")))
+      }
       let added = (implied[path] ?? []).map { name in
         (name, Explanation.Value.map(record(nil, keys, "\(path).\(name)", impliedKind: name)))
       }
@@ -145,7 +158,9 @@ struct ExplanationBuilder {
       shown = scalar.raw
     } else {
       shown = scalar.variables.isEmpty ? scalar.raw : scalar.text ?? scalar.raw
-      if !scalar.variables.isEmpty { shown = shown.split(separator: "${", omittingEmptySubsequences: false).joined(separator: "$${") }
+      if !scalar.variables.isEmpty {
+        shown = shown.split(separator: "${", omittingEmptySubsequences: false).joined(separator: "$${")
+      }
     }
     return Explanation.Leaf(text: PlainText.yaml(shown), origin: origin(node))
   }

@@ -1,4 +1,5 @@
 import Glibc
+import Vocabulary
 
 /// The main file, what it includes, and `outrider.d/*.yaml` beside it, merged into one tree.
 final class FileSet {
@@ -8,14 +9,21 @@ final class FileSet {
   private let report: ProblemReport
   private(set) var paths: [String] = []
 
-  init(report: ProblemReport) { self.report = report }
+  private let environment: [String: String]
+
+  init(report: ProblemReport, environment: [String: String]) {
+    self.report = report
+    self.environment = environment
+  }
 
   /// nil = the file is empty or cannot be read; the report has the reason.
   func load(_ path: String, shownAs name: String) -> Node? {
     guard var tree = read(path, name, includedFrom: nil) ?? emptyTree(path) else { return nil }
     let directory = FilePath.directory(of: path) + "/outrider.d"
     for entry in Self.yamlFiles(in: directory) {
-      let shown = FilePath.directory(of: name) == "." ? "outrider.d/\(entry)" : FilePath.directory(of: name) + "/outrider.d/\(entry)"
+      let shown =
+        FilePath.directory(of: name) == "."
+        ? "outrider.d/\(entry)" : FilePath.directory(of: name) + "/outrider.d/\(entry)"
       if let other = read("\(directory)/\(entry)", shown, includedFrom: nil) { tree = merge(tree, other, "") }
     }
     return tree
@@ -45,7 +53,8 @@ final class FileSet {
     paths.append(path)
     let file = report.add(file: SourceFile(name: name, directory: FilePath.directory(of: path), lines: []))
     report.setLines(
-      String(decoding: bytes, as: UTF8.self).split(omittingEmptySubsequences: false) { $0 == "\n" || $0 == "\r\n" }, of: file)
+      String(decoding: bytes, as: UTF8.self).split(omittingEmptySubsequences: false) { $0 == "\n" || $0 == "\r\n" },
+      of: file)
     guard let root = YAMLReader.read(bytes, file: file, report: report), !root.isNull else { return nil }
     guard let entries = root.mapping else {
       report.error(root.mark, "the file holds \(root.kind), not a map", "begin with a key such as `app:`")
@@ -58,15 +67,29 @@ final class FileSet {
     guard let include = tree["include"] else { return tree }
     var merged = Node(mark: tree.mark, content: .mapping((tree.mapping ?? []).filter { $0.key != "include" }))
     for node in include.sequence ?? [include] {
-      guard let text = node.scalar?.raw, !text.isEmpty else {
+      guard let text = includedPath(node), !text.isEmpty else {
         report.error(node.mark, "`include` takes files' paths, not \(node.kind)", "write `include: [other.yaml]`")
         continue
       }
       let target = FilePath.absolute(text, from: FilePath.directory(of: path))
-      let shown = FilePath.directory(of: name) == "." ? text : FilePath.absolute(text, from: FilePath.directory(of: name))
+      let shown =
+        FilePath.directory(of: name) == "." ? text : FilePath.absolute(text, from: FilePath.directory(of: name))
       if let other = read(target, shown, includedFrom: node.mark) { merged = merge(merged, other, "") }
     }
     return merged
+  }
+
+  /// nil = not a single value; problems of `${…}` are reported, and leave the text as written.
+  private func includedPath(_ node: Node) -> String? {
+    guard let scalar = node.scalar, !scalar.isNull else { return nil }
+    do throws(SecretTemplate.Problem) {
+      let template = try SecretTemplate.parse(scalar.raw) { environment[$0].map { .value($0) } ?? .unset }
+      if let text = template.literal { return text }
+      report.error(node.mark, "`include` cannot hold a secret", "write a file's path")
+    } catch {
+      report.error(node.mark, "`include`: \(error.message)", error.wayOut)
+    }
+    return scalar.raw
   }
 
   /// Maps merge, lists of maps join; anything else said twice is an error that names both places.
@@ -77,7 +100,8 @@ final class FileSet {
       var entries = a
       for entry in b {
         if let index = entries.firstIndex(where: { $0.key == entry.key }) {
-          entries[index].value = merge(entries[index].value, entry.value, path.isEmpty ? entry.key : "\(path).\(entry.key)")
+          entries[index].value = merge(
+            entries[index].value, entry.value, path.isEmpty ? entry.key : "\(path).\(entry.key)")
         } else {
           entries.append(entry)
         }

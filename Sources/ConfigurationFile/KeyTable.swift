@@ -2,8 +2,12 @@
 enum KeyTable {
   static let root: [Key] = [
     .always("app", app, "The app: what to run, how to know that it is ready, how to stop it."),
-    .key("inbound", .map(.record(listener(inbound: true))), nil, "Listeners for traffic from the network to the app, by name."),
-    .key("outbound", .map(.record(listener(inbound: false))), nil, "Listeners for traffic from the app to others, by name."),
+    .key(
+      "inbound", .map(.record(listener(inbound: true))), nil,
+      "Listeners for traffic from the network to the app, by name."),
+    .key(
+      "outbound", .map(.record(listener(inbound: false))), nil, "Listeners for traffic from the app to others, by name."
+    ),
     .key("clusters", .map(.record(cluster)), nil, "Groups of upstream endpoints, by name."),
     .always("logs", logs, "What is collected, how it is changed, and where it goes."),
     .always("secrets", secrets, "Where secrets come from and where they are delivered."),
@@ -12,26 +16,31 @@ enum KeyTable {
     .always("shutdown", shutdown, "How long a stop may take."),
     .key("threads", .word(["auto"], or: .integer(1...256)), "auto", "Event loops; `auto` is one a core, at most 4."),
     .key("state", .path, nil, "The state directory: spool, store, checkpoints and control socket."),
-    .key("include", .oneOrList(.leaf(.path)), nil, "Files merged into this one; maps merge, everything else may be said once."),
+    .key(
+      "include", .oneOrList(.leaf(.path)), nil,
+      "Files merged into this one; maps merge, everything else may be said once."),
   ]
 
-  static let app: [Key] = [
-    .key("command", .list(.leaf(.text)), nil, "The program and its arguments; `outrider run -- CMD` overrides it."),
-    .key("working_directory", .path, nil, "Where the app starts; the sidecar's own directory when absent."),
-    .key("user", .text, nil, "A user name or number to run as."),
-    .key("group", .text, nil, "A group name or number to run as."),
-    .key("env", .map(.leaf(.secretText)), nil, "Environment variables added to the app's; values may hold secrets."),
-    .key("port", .integer(1...65535), nil, "The port that the app listens on."),
-    .key("address", .text, "127.0.0.1", "The address that the app listens on."),
-    .key("ready", .record(ready), nil, "How to know that the app is ready; without it, the app is ready once started."),
-    .key("restart", .choice(["never", "on-failure", "always"]), "never", "When the app is started again after it ended."),
-    .always(
-      "stop",
-      [
-        .key("signal", .signal, "SIGTERM", "Asks the app to stop."),
-        .key("grace", .duration, "30s", "After this the app is killed."),
-      ], "How the app is stopped."),
-  ] + Key.planned("proxy_env")
+  static let app: [Key] =
+    [
+      .key("command", .list(.leaf(.text)), nil, "The program and its arguments; `outrider run -- CMD` overrides it."),
+      .key("working_directory", .path, nil, "Where the app starts; the sidecar's own directory when absent."),
+      .key("user", .text, nil, "A user name or number to run as."),
+      .key("group", .text, nil, "A group name or number to run as."),
+      .key("env", .map(.leaf(.secretText)), nil, "Environment variables added to the app's; values may hold secrets."),
+      .key("port", .integer(1...65535), nil, "The port that the app listens on."),
+      .key("address", .text, "127.0.0.1", "The address that the app listens on."),
+      .key(
+        "ready", .record(ready), nil, "How to know that the app is ready; without it, the app is ready once started."),
+      .key(
+        "restart", .choice(["never", "on-failure", "always"]), "never", "When the app is started again after it ended."),
+      .always(
+        "stop",
+        [
+          .key("signal", .signal, "SIGTERM", "Asks the app to stop."),
+          .key("grace", .duration, "30s", "After this the app is killed."),
+        ], "How the app is stopped."),
+    ] + Key.planned("proxy_env")
 
   static let ready: [Key] = [
     .key("http", .urlPath, nil, "Ready when GET of this path answers 2xx or 3xx."),
@@ -45,20 +54,24 @@ enum KeyTable {
     .key("deadline", .duration, "60s", "The first success must come within this time."),
   ]
 
-  static let telemetry: [Key] = [
-    .always(
-      "metrics",
-      [.key("prometheus", .choice(["true"], planned: ["false"]), "true", "Serves `/metrics` on the admin port.")]
-        + Key.planned("otlp"), "Metrics.")
-  ] + Key.planned("tracing", "scrape")
+  static let telemetry: [Key] =
+    [
+      .always(
+        "metrics",
+        [.key("prometheus", .choice(["true"], planned: ["false"]), "true", "Serves `/metrics` on the admin port.")]
+          + Key.planned("otlp"), "Metrics.")
+    ] + Key.planned("tracing", "scrape")
 
   static let admin: [Key] = [
-    .key("listen", .word(["false"], or: .address), "127.0.0.1:15000", "Where the admin API listens; `false` switches it off."),
+    .key(
+      "listen", .word(["false"], or: .address), "127.0.0.1:15000",
+      "Where the admin API listens; `false` switches it off."),
     .key("socket", .path, nil, "Its Unix socket; `outrider.sock` in the state directory when absent."),
   ]
 
   static let shutdown: [Key] = [
-    .key("drain_delay", .duration, "0s", "Listeners still accept for this long after readiness fails; 5s in Kubernetes."),
+    .key(
+      "drain_delay", .duration, "0s", "Listeners still accept for this long after readiness fails; 5s in Kubernetes."),
     .key("drain_timeout", .duration, "30s", "Requests in flight may take this long."),
     .key("deadline", .duration, "60s", "The whole stop may take this long."),
   ]

@@ -1,13 +1,16 @@
 extension KeyTable {
   static let logs: [Key] = [
-    .key("sources", .map(.record(source)), nil, "What is read, by name; `app` and, with listeners, `access` exist by default."),
+    .key(
+      "sources", .map(.record(source)), nil,
+      "What is read, by name; `app` and, with listeners, `access` exist by default."),
     .key("transforms", .list(.record(transform)), nil, "Changes to every record, in order; each element holds one."),
     .always(
       "spool",
       [
         .key("path", .path, nil, "Its directory; `spool` in the state directory when absent."),
         .key("limit", .size, "1GiB", "Bytes kept for sinks that are behind."),
-        .key("when_full", .choice(["block", "drop_oldest", "drop_newest"]), "block", "What gives way when it is full."),
+        .key(
+          "when_full", .choice(["block", "drop_oldest", "drop_newest"]), "block", "What gives way when it is full."),
         .key("sync", .choice(["none", "batch"]), "none", "`batch`: on disk before the next batch is read."),
       ], "Where records wait for their sinks."),
     .key(
@@ -15,39 +18,44 @@ extension KeyTable {
       "Where records go, by name; `store` exists by default, and `console` when no sink is named."),
   ]
 
-  static let source: [Key] = [
-    .key("from", .choice(["app", "access"]), nil, "The app's output or the sidecar's access records."),
-    .key("files", .oneOrList(.leaf(.path)), nil, "Files to follow; `*` and `?` match within one directory."),
-    .key("exclude", .oneOrList(.leaf(.path)), nil, "Files to leave out."),
-    .key("start", .choice(["end", "beginning"]), "end", "Where a file seen for the first time is read from."),
-    .key("rotate_wait", .duration, "5s", "A rotated file is still read for this long."),
-    .key(
-      "parse",
-      .leafOr(
-        .choice(["auto", "json", "logfmt", "none"], planned: ["cri", "docker", "syslog"]), .record(Key.planned("regex"))),
-      "auto", "How a line becomes a record."),
-    .key(
-      "multiline", .choice(["none"], planned: ["auto", "java", "python", "go", "ruby", "node"]), "none",
-      "How lines are joined."),
-    .key("max_record", .size, "1MiB", "A longer line is cut into records of this size."),
-  ] + Key.planned("fingerprint", "fifo", "listen", "format", "timestamp")
+  static let source: [Key] =
+    [
+      .key("from", .choice(["app", "access"]), nil, "The app's output or the sidecar's access records."),
+      .key("files", .oneOrList(.leaf(.path)), nil, "Files to follow; `*` and `?` match within one directory."),
+      .key("exclude", .oneOrList(.leaf(.path)), nil, "Files to leave out."),
+      .key("start", .choice(["end", "beginning"]), "end", "Where a file seen for the first time is read from.")
+        .only(with: "files"),
+      .key("rotate_wait", .duration, "5s", "A rotated file is still read for this long.").only(with: "files"),
+      .key(
+        "parse",
+        .leafOr(
+          .choice(["auto", "json", "logfmt", "none"], planned: ["cri", "docker", "syslog"]),
+          .record(Key.planned("regex"))),
+        "auto", "How a line becomes a record."),
+      .key(
+        "multiline", .choice(["none"], planned: ["auto", "java", "python", "go", "ruby", "node"]), "none",
+        "How lines are joined."),
+      .key("max_record", .size, "1MiB", "A longer line is cut into records of this size."),
+    ] + Key.planned("fingerprint", "fifo", "listen", "format", "timestamp")
 
   static let levels = ["trace", "debug", "info", "warn", "error", "fatal"]
 
-  static let transform: [Key] = [
-    .key("add", .map(.leaf(.text)), nil, "Fields to add."),
-    .key("remove", .oneOrList(.leaf(.text)), nil, "Fields to remove."),
-    .key(
-      "drop",
-      .record(
-        [.key("below", .choice(levels), nil, "Records below this level are dropped.", required: true)]
-          + Key.planned("field", "level", "regex")), nil, "Records to drop."),
-    .key(
-      "redact",
-      .record(
-        [.key("secrets", .boolean, "true", "Hides values of known secrets.")] + Key.planned("patterns", "fields")), nil,
-      "What is hidden; secrets are, unless switched off here."),
-  ] + Key.planned("rename", "keep", "sample", "dedupe", "rate_limit", "route", "metric")
+  static let transform: [Key] =
+    [
+      .key("add", .map(.leaf(.text)), nil, "Fields to add."),
+      .key("remove", .oneOrList(.leaf(.text)), nil, "Fields to remove."),
+      .key(
+        "drop",
+        .record(
+          [.key("below", .choice(levels), nil, "Records below this level are dropped.", required: true)]
+            + Key.planned("field", "level", "regex")), nil, "Records to drop."),
+      .key(
+        "redact",
+        .record(
+          [.key("secrets", .boolean, "true", "Hides values of known secrets.")] + Key.planned("patterns", "fields")),
+        nil,
+        "What is hidden; secrets are, unless switched off here."),
+    ] + Key.planned("rename", "keep", "sample", "dedupe", "rate_limit", "route", "metric")
 
   static let clientTLS: [Key] = [
     .key("ca", .path, nil, "A PEM bundle; the system's when absent."),
@@ -98,16 +106,21 @@ extension KeyTable {
       ]), nil, "How the sink shows itself."),
   ]
 
-  static let sinkKinds: [Key] = [
-    .key("elasticsearch", .record(elasticsearch), nil, "Elasticsearch, with the bulk API."),
-    .key("opensearch", .record(elasticsearch), nil, "OpenSearch, with the bulk API."),
-    .key(
-      "store",
-      .record([
-        .key("path", .path, nil, "Its directory; `store` in the state directory when absent."),
-        .key("keep", .size, "256MiB", "Oldest records go beyond this size."),
-      ]), nil, "The local store, read by `outrider logs`."),
-    .key("console", .record([.key("pretty", .boolean, "false", "Adds time, level and colour.")]), nil, "The sidecar's own output."),
-    .key("file", .record([.key("path", .path, nil, "The file.", required: true)] + Key.planned("rotate")), nil, "NDJSON in a file."),
-  ] + Key.planned("splunk", "loki", "otlp", "forward", "http", "syslog")
+  static let sinkKinds: [Key] =
+    [
+      .key("elasticsearch", .record(elasticsearch), nil, "Elasticsearch, with the bulk API."),
+      .key("opensearch", .record(elasticsearch), nil, "OpenSearch, with the bulk API."),
+      .key(
+        "store",
+        .record([
+          .key("path", .path, nil, "Its directory; `store` in the state directory when absent."),
+          .key("keep", .size, "256MiB", "Oldest records go beyond this size."),
+        ]), nil, "The local store, read by `outrider logs`."),
+      .key(
+        "console", .record([.key("pretty", .boolean, "false", "Adds time, level and colour.")]), nil,
+        "The sidecar's own output."),
+      .key(
+        "file", .record([.key("path", .path, nil, "The file.", required: true)] + Key.planned("rotate")), nil,
+        "NDJSON in a file."),
+    ] + Key.planned("splunk", "loki", "otlp", "forward", "http", "syslog")
 }

@@ -1,23 +1,26 @@
 extension KeyTable {
-  static let secrets: [Key] = [
-    .key("stores", .variants(common: [], kinds: storeKinds), nil, "Where secrets come from, by name."),
-    .key("values", .map(.record(value)), nil, "Secrets, by the name that `${secrets.NAME.FIELD}` uses."),
-    .key("files", .list(.record(file)), nil, "Files made from secrets."),
-  ] + Key.planned("shared_memory", "socket")
+  static let secrets: [Key] =
+    [
+      .key("stores", .variants(common: [], kinds: storeKinds), nil, "Where secrets come from, by name."),
+      .key("values", .map(.record(value)), nil, "Secrets, by the name that `${secrets.NAME.FIELD}` uses."),
+      .key("files", .list(.record(file)), nil, "Files made from secrets."),
+    ] + Key.planned("shared_memory", "socket")
 
-  private static let approle: [Key] = [
-    .key("mount", .text, "approle", "Where the auth method is mounted."),
-    .key("role_id", .text, nil, "The role id.", sensitive: true),
-    .key("role_id_file", .path, nil, "A file with the role id, read at every login."),
-    .key("secret_id", .text, nil, "The secret id.", sensitive: true),
-    .key("secret_id_file", .path, nil, "A file with the secret id, read at every login."),
-  ] + Key.planned("wrapped")
+  private static let approle: [Key] =
+    [
+      .key("mount", .text, "approle", "Where the auth method is mounted."),
+      .key("role_id", .text, nil, "The role id.", sensitive: true),
+      .key("role_id_file", .path, nil, "A file with the role id, read at every login."),
+      .key("secret_id", .text, nil, "The secret id.", sensitive: true),
+      .key("secret_id_file", .path, nil, "A file with the secret id, read at every login."),
+    ] + Key.planned("wrapped")
 
-  private static let auth: [Key] = [
-    .key("approle", .record(approle), nil, "AppRole."),
-    .key("token_file", .path, nil, "A file with a token."),
-    .key("token", .secretText, nil, "A token.", sensitive: true),
-  ] + Key.planned("kubernetes", "jwt", "cert")
+  private static let auth: [Key] =
+    [
+      .key("approle", .record(approle), nil, "AppRole."),
+      .key("token_file", .path, nil, "A file with a token."),
+      .key("token", .secretText, nil, "A token.", sensitive: true),
+    ] + Key.planned("kubernetes", "jwt", "cert")
 
   static let storeKinds: [Key] = [
     .key(
@@ -35,7 +38,8 @@ extension KeyTable {
         .key("identity", .path, nil, "The file with the identity that opens it.", required: true),
       ]), nil, "An encrypted file."),
     .key(
-      "file", .record([.key("directory", .path, nil, "One file a field, or one directory a secret.", required: true)]), nil,
+      "file", .record([.key("directory", .path, nil, "One file a field, or one directory a secret.", required: true)]),
+      nil,
       "A directory, for example a mounted Kubernetes Secret."),
     .key("env", .record([]), nil, "The sidecar's environment."),
   ]
@@ -48,14 +52,15 @@ extension KeyTable {
         .key("restart", .boolean, nil, "`true` restarts the app."),
       ] + Key.planned("exec", "http")), nil, "What follows a change.")
 
-  static let value: [Key] = [
-    .key("from", .text, nil, "The store; may be left out when there is one."),
-    .key("kv", .text, nil, "`MOUNT/PATH` in a vault store, without `data/`."),
-    .key("key", .text, nil, "The name in an age, file or env store; the value's own name when absent."),
-    .key("refresh", .duration, "30s", "Time between looks for a change."),
-    .key("required", .boolean, "true", "The app does not start without it."),
-    change,
-  ] + Key.planned("database", "database_static", "pki", "common_name", "alt_names", "ip_sans", "uri_sans", "ttl")
+  static let value: [Key] =
+    [
+      .key("from", .text, nil, "The store; may be left out when there is one."),
+      .key("kv", .text, nil, "`MOUNT/PATH` in a vault store, without `data/`."),
+      .key("key", .text, nil, "The name in an age, file or env store; the value's own name when absent."),
+      .key("refresh", .duration, "30s", "Time between looks for a change."),
+      .key("required", .boolean, "true", "The app does not start without it."),
+      change,
+    ] + Key.planned("database", "database_static", "pki", "common_name", "alt_names", "ip_sans", "uri_sans", "ttl")
 
   static let file: [Key] = [
     .key("path", .path, nil, "The file to write.", required: true),

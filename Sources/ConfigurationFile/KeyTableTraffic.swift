@@ -6,7 +6,8 @@ extension KeyTable {
 
   static func listener(inbound: Bool) -> [Key] {
     [
-      .key("listen", .oneOrList(.leaf(.address)), nil, "One or more addresses to accept connections on.", required: true),
+      .key(
+        "listen", .oneOrList(.leaf(.address)), nil, "One or more addresses to accept connections on.", required: true),
       .key("protocol", .choice(["auto", "http", "tcp"]), "auto", "What is spoken; `auto` looks at the first bytes."),
       .key(
         "to", .oneOrList(.leaf(.target)), inbound ? "app" : nil,
@@ -18,14 +19,21 @@ extension KeyTable {
       .key("downstream_idle", .duration, "1h", "A connection without a request is closed after this."),
       .key("retries", .leafOr(.integer(0...100), .record(retries)), defaultRetries, retriesSummary),
       .key("headers", .record(headers), nil, "Changes to header fields."),
-      .key("inject", .map(.leaf(.secretText)), nil, "Request fields set just before sending; values may hold secrets.", sensitive: true),
+      .key(
+        "inject", .map(.leaf(.secretText)), nil, "Request fields set just before sending; values may hold secrets.",
+        sensitive: true),
       .key(
         "limits",
-        .record([.key("connections", .integer(1...1_000_000), nil, "Concurrent connections.")] + Key.planned("rate")), nil,
+        .record([.key("connections", .integer(1...1_000_000), nil, "Concurrent connections.")] + Key.planned("rate")),
+        nil,
         "Limits of this listener."),
       .key(
         "access_log",
-        .leafOr(.boolean, .record([.key("sample", .fraction, nil, "Part of requests recorded, 0 to 1; errors always are.", required: true)])), "true",
+        .leafOr(
+          .boolean,
+          .record([
+            .key("sample", .fraction, nil, "Part of requests recorded, 0 to 1; errors always are.", required: true)
+          ])), "true",
         "Access records."),
     ] + Key.planned("tls", "authorize", "proxy_protocol", "forward_proxy", "transparent")
   }
@@ -35,7 +43,8 @@ extension KeyTable {
 
   static let retries: [Key] = [
     .key("attempts", .integer(0...100), "1", "Tries after the first."),
-    .key("on", .list(.leaf(.choice(retryConditions))), nil, "Conditions besides the three safe ones that are always on."),
+    .key(
+      "on", .list(.leaf(.choice(retryConditions))), nil, "Conditions besides the three safe ones that are always on."),
     .key("per_try_timeout", .duration, nil, "Longest time of one try until its response head."),
     .key(
       "backoff",
@@ -56,79 +65,82 @@ extension KeyTable {
     .key("response", .record(edits), nil, "Towards the client."),
   ]
 
-  static let route: [Key] = [
-    .key("name", .text, nil, "Its name in metrics and access records; `route-N` when absent."),
-    .key(
-      "match",
-      .record(
-        [
-          .key("host", .text, nil, "`api.example.com` or `*.example.com`."),
-          .key("path", .urlPath, nil, "`/exact` or `/prefix/*`."),
-          .key("method", .oneOrList(.leaf(.text)), nil, "One or more methods."),
-          .key("headers", .map(.leaf(.text)), nil, "Fields with exactly these values."),
-        ] + Key.planned("regex", "query", "fraction")), nil, "What it takes; everything when absent."),
-    .key("to", .oneOrList(.leaf(.target)), nil, "As the listener's `to`."),
-    .key(
-      "redirect",
-      .record([
-        .key("to", .text, nil, "The location.", required: true),
-        .key("code", .choice(["301", "302", "303", "307", "308"]), "302", "The status."),
-      ]), nil, "Answers with a redirect."),
-    .key(
-      "respond",
-      .record([
-        .key("status", .integer(200...599), "200", "The status."),
-        .key("body", .text, "\"\"", "The body."),
-        .key("headers", .map(.leaf(.text)), nil, "The fields."),
-      ]), nil, "Answers itself."),
-    .key(
-      "rewrite",
-      .record([
-        .key("prefix", .urlPath, nil, "Takes the place of the path or prefix that matched."),
-        .key("host", .text, nil, "The host sent upstream."),
-      ]), nil, "Changes the request's target."),
-    .key("timeout", .duration, nil, "In place of the listener's."),
-    .key("retries", .leafOr(.integer(0...100), .record(retries)), nil, "In place of the listener's."),
-    .key("headers", .record(headers), nil, "Besides the listener's."),
-    .key("inject", .map(.leaf(.secretText)), nil, "Besides the listener's.", sensitive: true),
-  ] + Key.planned("split", "mirror")
+  static let route: [Key] =
+    [
+      .key("name", .text, nil, "Its name in metrics and access records; `route-N` when absent."),
+      .key(
+        "match",
+        .record(
+          [
+            .key("host", .text, nil, "`api.example.com` or `*.example.com`."),
+            .key("path", .urlPath, nil, "`/exact` or `/prefix/*`."),
+            .key("method", .oneOrList(.leaf(.text)), nil, "One or more methods."),
+            .key("headers", .map(.leaf(.text)), nil, "Fields with exactly these values."),
+          ] + Key.planned("regex", "query", "fraction")), nil, "What it takes; everything when absent."),
+      .key("to", .oneOrList(.leaf(.target)), nil, "As the listener's `to`."),
+      .key(
+        "redirect",
+        .record([
+          .key("to", .text, nil, "The location.", required: true),
+          .key("code", .choice(["301", "302", "303", "307", "308"]), "302", "The status."),
+        ]), nil, "Answers with a redirect."),
+      .key(
+        "respond",
+        .record([
+          .key("status", .integer(200...599), "200", "The status."),
+          .key("body", .text, "\"\"", "The body."),
+          .key("headers", .map(.leaf(.text)), nil, "The fields."),
+        ]), nil, "Answers itself."),
+      .key(
+        "rewrite",
+        .record([
+          .key("prefix", .urlPath, nil, "Takes the place of the path or prefix that matched."),
+          .key("host", .text, nil, "The host sent upstream."),
+        ]), nil, "Changes the request's target."),
+      .key("timeout", .duration, nil, "In place of the listener's."),
+      .key("retries", .leafOr(.integer(0...100), .record(retries)), nil, "In place of the listener's."),
+      .key("headers", .record(headers), nil, "Besides the listener's."),
+      .key("inject", .map(.leaf(.secretText)), nil, "Besides the listener's.", sensitive: true),
+    ] + Key.planned("split", "mirror")
 
-  static let cluster: [Key] = [
-    .key(
-      "endpoints",
-      .list(
-        .leafOr(
-          .address,
-          .record(
-            [
-              .key("address", .address, nil, "`host:port`.", required: true),
-              .key("weight", .integer(1...1000), "1", "Its share of requests."),
-            ] + Key.planned("locality", "priority")))), nil, "Fixed endpoints: `host:port`, or maps with a weight."),
-    .key("dns", .address, nil, "`name:port`; every address of the name is an endpoint."),
-    .key("protocol", .choice(["auto", "http1"], planned: ["http2"]), "auto", "What is spoken to the endpoints."),
-    .key(
-      "balance",
-      .choice(["least_request", "round_robin", "random"], planned: ["peak_ewma", "ring_hash", "maglev"]), "least_request",
-      "How an endpoint is chosen."),
-    .always(
-      "limits",
-      [
-        .key("connections", .integer(1...1_000_000), "1024", "Connections to the cluster."),
-        .key("pending", .integer(1...1_000_000), "1024", "Requests waiting for a connection."),
-        .key("requests", .integer(1...1_000_000), "1024", "Requests in flight."),
-      ], "The circuit breaker."),
-    .key("connect_timeout", .duration, "5s", "Longest time to connect."),
-    .always(
-      "pool",
-      [
-        .key("idle", .duration, "4s", "An unused connection is closed after this."),
-        .key("max_requests", .integer(1...1_000_000_000), nil, "Requests on one connection."),
-      ], "Kept connections."),
-    .always(
-      "retry_budget",
-      [
-        .key("percent", .integer(0...100), "20", "Retries as a part of active requests."),
-        .key("min", .integer(0...1_000_000), "3", "Concurrent retries that are always allowed."),
-      ], "Bounds retries over the whole cluster."),
-  ] + Key.planned("srv", "file", "tls", "hash_on", "health", "outliers")
+  static let cluster: [Key] =
+    [
+      .key(
+        "endpoints",
+        .list(
+          .leafOr(
+            .address,
+            .record(
+              [
+                .key("address", .address, nil, "`host:port`.", required: true),
+                .key("weight", .integer(1...1000), "1", "Its share of requests."),
+              ] + Key.planned("locality", "priority")))), nil, "Fixed endpoints: `host:port`, or maps with a weight."),
+      .key("dns", .address, nil, "`name:port`; every address of the name is an endpoint."),
+      .key("protocol", .choice(["auto", "http1"], planned: ["http2"]), "auto", "What is spoken to the endpoints."),
+      .key(
+        "balance",
+        .choice(["least_request", "round_robin", "random"], planned: ["peak_ewma", "ring_hash", "maglev"]),
+        "least_request",
+        "How an endpoint is chosen."),
+      .always(
+        "limits",
+        [
+          .key("connections", .integer(1...1_000_000), "1024", "Connections to the cluster."),
+          .key("pending", .integer(1...1_000_000), "1024", "Requests waiting for a connection."),
+          .key("requests", .integer(1...1_000_000), "1024", "Requests in flight."),
+        ], "The circuit breaker."),
+      .key("connect_timeout", .duration, "5s", "Longest time to connect."),
+      .always(
+        "pool",
+        [
+          .key("idle", .duration, "4s", "An unused connection is closed after this."),
+          .key("max_requests", .integer(1...1_000_000_000), nil, "Requests on one connection."),
+        ], "Kept connections."),
+      .always(
+        "retry_budget",
+        [
+          .key("percent", .integer(0...100), "20", "Retries as a part of active requests."),
+          .key("min", .integer(0...1_000_000), "3", "Concurrent retries that are always allowed."),
+        ], "Bounds retries over the whole cluster."),
+    ] + Key.planned("srv", "file", "tls", "hash_on", "health", "outliers")
 }

@@ -13,16 +13,20 @@ extension Leaf {
   /// nil = fine. `text` is expanded; `shown` is how it is written, for messages.
   func refusal(_ text: String, shown: String) -> Refusal? {
     switch self {
-    case .text, .secretText, .recordText: nil
+    case .text, .secretText, .recordText:
+      text.utf8.contains(0) ? Refusal(message: "the text holds a NUL character", wayOut: "remove `\\0`") : nil
     case .duration: DurationText.parse(text) == nil ? durationRefusal(shown, text) : nil
     case .size: ByteCountText.parse(text) == nil ? sizeRefusal(shown, text) : nil
     case .integer(let range):
       Int(text).map(range.contains) == true
         ? nil
-        : Refusal(message: "`\(shown)` is not a whole number", wayOut: "write one from \(range.lowerBound) to \(range.upperBound)")
+        : Refusal(
+          message: "`\(shown)` is not a whole number",
+          wayOut: "write one from \(range.lowerBound) to \(range.upperBound)")
     case .fraction:
       Double(text).map { $0 >= 0 && $0 <= 1 } == true
-        ? nil : Refusal(message: "`\(shown)` is not a fraction", wayOut: "write a number from 0 to 1, for example `0.1`")
+        ? nil
+        : Refusal(message: "`\(shown)` is not a fraction", wayOut: "write a number from 0 to 1, for example `0.1`")
     case .boolean:
       text == "true" || text == "false"
         ? nil : Refusal(message: "`\(shown)` is neither `true` nor `false`", wayOut: "write `true` or `false`")
@@ -33,7 +37,8 @@ extension Leaf {
       Address(text) == nil
         ? Refusal(
           message: "`\(shown)` is not an address",
-          wayOut: Int(text) != nil ? "did you mean `:\(shown)`?" : "write `host:port`, `:port` or `unix:/absolute/path`")
+          wayOut: Int(text) != nil ? "did you mean `:\(shown)`?" : "write `host:port`, `:port` or `unix:/absolute/path`"
+        )
         : nil
     default: textRefusal(text, shown)
     }
@@ -73,7 +78,8 @@ extension Leaf {
     let list = words.map { "`\($0)`" }.joined(separator: ", ")
     if planned.contains(text) {
       return Refusal(
-        message: "`\(shown)` is part of the contract but not in this version", wayOut: "use \(words.count > 1 ? "one of " : "")\(list)")
+        message: "`\(shown)` is part of the contract but not in this version",
+        wayOut: "use \(words.count > 1 ? "one of " : "")\(list)")
     }
     let near = Suggestion.nearest(to: text, among: words).map { "did you mean `\($0)`? " } ?? ""
     return Refusal(message: "`\(shown)` is not allowed here", wayOut: "\(near)allowed: \(list)")
@@ -91,7 +97,8 @@ extension Leaf {
       }
     let way = near.flatMap { digits.isEmpty ? nil : "did you mean `\(digits)\($0)`? " } ?? ""
     return Refusal(
-      message: "`\(shown)` is not a duration", wayOut: way + "write a whole number and one of ms, s, m, h, for example `250ms`")
+      message: "`\(shown)` is not a duration",
+      wayOut: way + "write a whole number and one of ms, s, m, h, for example `250ms`")
   }
 
   private func sizeRefusal(_ shown: String, _ text: String) -> Refusal {
@@ -105,7 +112,8 @@ extension Leaf {
       }
     let way = near.flatMap { digits.isEmpty ? nil : "did you mean `\(digits)\($0)`? " } ?? ""
     return Refusal(
-      message: "`\(shown)` is not a size", wayOut: way + "write a whole number and one of B, KiB, MiB, GiB, for example `64KiB`")
+      message: "`\(shown)` is not a size",
+      wayOut: way + "write a whole number and one of B, KiB, MiB, GiB, for example `64KiB`")
   }
 }
 

@@ -21,7 +21,9 @@ extension ConfigurationDecoder {
     let inputs = sources.map(\.input)
     let broken = Set(view.entries.map(\.key)).subtracting(sources.map(\.name))
     var added: [String] = []
-    if hasListeners, !inputs.contains(.access), !broken.contains("access"), !sources.contains(where: { $0.name == "access" }) {
+    if hasListeners, !inputs.contains(.access), !broken.contains("access"),
+      !sources.contains(where: { $0.name == "access" })
+    {
       added.append("access")
       sources.insert(LogSourceConfiguration(name: "access", input: .access), at: 0)
     }
@@ -123,7 +125,9 @@ extension ConfigurationDecoder {
     guard let kind = kinds.first, kinds.count == 1 else {
       if !kinds.isEmpty || !KeyTable.sinkKinds.contains(where: { view.isBroken($0.name) }) {
         let known = KeyTable.sinkKinds.filter(\.isSupported).map(\.name).joined(separator: ", ")
-        view.error("`\(view.path)` \(kinds.isEmpty ? "does not say" : "says twice") what kind of sink it is", "keep one of \(known)")
+        view.error(
+          "`\(view.path)` \(kinds.isEmpty ? "does not say" : "says twice") what kind of sink it is",
+          "keep one of \(known)")
       }
       return nil
     }
@@ -136,7 +140,9 @@ extension ConfigurationDecoder {
       guard let text = element.text else { return nil }
       if !sources.contains(text) {
         let near = Suggestion.nearest(to: text, among: sources).map { "did you mean `\($0)`? " } ?? ""
-        element.error("`\(element.path)`: there is no source `\(PlainText.shown(text))`", near + "known: \(sources.joined(separator: ", "))")
+        element.error(
+          "`\(element.path)`: there is no source `\(PlainText.shown(text))`",
+          near + "known: \(sources.joined(separator: ", "))")
       }
       return text
     }
@@ -148,7 +154,9 @@ extension ConfigurationDecoder {
     view["batch"]["bytes"].size.assign(to: &sink.batchBytes)
     view["batch"]["records"].int.assign(to: &sink.batchRecords)
     view["batch"]["age"].duration.assign(to: &sink.batchAge)
-    if sink.batchBytes < 1 { view["batch"]["bytes"].error("a batch of no bytes cannot be sent", "write for example `5MiB`") }
+    if sink.batchBytes < 1 {
+      view["batch"]["bytes"].error("a batch of no bytes cannot be sent", "write for example `5MiB`")
+    }
     sink.gzip = (view["compress"].text ?? "gzip") == "gzip"
     view["retry"]["initial"].duration.assign(to: &sink.retryInitial)
     view["retry"]["max"].duration.assign(to: &sink.retryMax)

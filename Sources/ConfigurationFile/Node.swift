@@ -45,6 +45,9 @@ struct Node: Sendable {
 
   var mark: Mark
   var content: Content
+  /// A list of one that was written without brackets, or a kind's keys written directly under the kind's name: messages
+  /// speak of it by its parent's path.
+  var isImplicit = false
 
   var scalar: Scalar? { if case .scalar(let scalar) = content { scalar } else { nil } }
   var sequence: [Node]? { if case .sequence(let nodes) = content { nodes } else { nil } }

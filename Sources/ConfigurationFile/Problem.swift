@@ -16,7 +16,9 @@ struct SourceFile {
 /// Collects every problem of one load, so that all are shown at once.
 final class ProblemReport {
   private(set) var files: [SourceFile] = []
+  /// The first thousand; `count` has them all.
   private(set) var problems: [Problem] = []
+  private(set) var count = 0
 
   var isEmpty: Bool { problems.isEmpty }
 
@@ -28,7 +30,8 @@ final class ProblemReport {
   func setLines(_ lines: [Substring], of file: Int) { files[file].lines = lines }
 
   func error(_ mark: Mark?, _ message: String, _ wayOut: String? = nil) {
-    problems.append(Problem(mark: mark, message: message, wayOut: wayOut))
+    count += 1
+    if problems.count < 1000 { problems.append(Problem(mark: mark, message: message, wayOut: wayOut)) }
   }
 
   /// `FILE:LINE:COL`.
@@ -42,7 +45,7 @@ final class ProblemReport {
       return a == b ? left.offset < right.offset : a < b
     }
     var text = sorted.prefix(100).map { render($0.element) }.joined(separator: "\n")
-    if sorted.count > 100 { text += "\n… and \(sorted.count - 100) more errors" }
+    if count > 100 { text += "\n… and \(count - 100) more errors" }
     return text
   }
 

@@ -29,7 +29,9 @@ extension ConfigurationDecoder {
   ) -> RouteConfiguration.Action? {
     let named = ["to", "redirect", "respond"].filter { view[$0].exists }
     guard let kind = named.first, named.count == 1 else {
-      if view.isBroken("to") || view.isBroken("redirect") || view.isBroken("respond") || view.isBroken("split") { return nil }
+      if view.isBroken("to") || view.isBroken("redirect") || view.isBroken("respond") || view.isBroken("split") {
+        return nil
+      }
       view.error(
         named.isEmpty ? "`\(view.path)` has no action" : "`\(view.path)` has \(named.count) actions",
         "keep one of `to`, `redirect` and `respond`")
@@ -56,7 +58,8 @@ extension ConfigurationDecoder {
       match.host = host.lowercased()
       let rest = host.hasPrefix("*.") ? host.dropFirst(2) : host[...]
       if rest.isEmpty || rest.contains(where: { "*/: ".contains($0) }) {
-        view["host"].error("`\(PlainText.shown(host))` is not a host", "write `api.example.com` or `*.example.com`, without a port")
+        view["host"].error(
+          "`\(PlainText.shown(host))` is not a host", "write `api.example.com` or `*.example.com`, without a port")
       }
     }
     if let path = view["path"].text {
@@ -70,7 +73,9 @@ extension ConfigurationDecoder {
     }
     match.methods = view["method"].elements.compactMap { element in
       guard let text = element.text else { return nil }
-      if !HeaderName.isValid(text) { element.error("`\(PlainText.shown(text))` is not a method", "write for example `GET`") }
+      if !HeaderName.isValid(text) {
+        element.error("`\(PlainText.shown(text))` is not a method", "write for example `GET`")
+      }
       return text.uppercased()
     }
     match.headers = fields(view["headers"])
@@ -151,7 +156,8 @@ final class ClusterReferences {
     }
     if endpoint.path.count > 1 {
       view.error(
-        "`\(PlainText.shown(text))` has a path", "leave it out here; a route with `rewrite: { prefix: … }` changes paths")
+        "`\(PlainText.shown(text))` has a path",
+        "leave it out here; a route with `rewrite: { prefix: … }` changes paths")
       return nil
     }
     return endpoint

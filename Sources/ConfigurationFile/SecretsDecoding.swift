@@ -54,7 +54,9 @@ extension ConfigurationDecoder {
   private func auth(_ view: TreeView) -> VaultConfiguration.Auth? {
     let methods = ["approle", "token_file", "token"].filter { view[$0].exists }
     guard let method = methods.first, methods.count == 1 else {
-      if !methods.isEmpty || !["kubernetes", "jwt", "cert", "approle", "token", "token_file"].contains(where: view.isBroken) {
+      if !methods.isEmpty
+        || !["kubernetes", "jwt", "cert", "approle", "token", "token_file"].contains(where: view.isBroken)
+      {
         view.error(
           "`\(view.path)` names \(methods.count) ways to log in", "keep one of approle, token_file, token")
       }
@@ -91,7 +93,8 @@ extension ConfigurationDecoder {
       let own = Set(secrets.values.filter { $0.store == store.name }.map(\.name))
       for reference in token.references where own.contains(reference.name) {
         root["secrets"]["stores"][store.name].error(
-          "the store `\(store.name)` needs its own secret `\(reference.name)` to log in", "take the token from another store")
+          "the store `\(store.name)` needs its own secret `\(reference.name)` to log in",
+          "take the token from another store")
       }
     }
   }
@@ -102,7 +105,8 @@ extension ConfigurationDecoder {
     _ name: String, _ mark: Mark, _ view: TreeView, _ stores: [SecretStoreConfiguration], _ storeNames: [String]
   ) -> SecretValueConfiguration? {
     if name.contains(where: { !($0.isASCII && ($0.isLetter || $0.isNumber)) && $0 != "_" && $0 != "-" }) {
-      report.error(mark, "the secret's name `\(PlainText.shown(name))` cannot stand in `${secrets.NAME.FIELD}`",
+      report.error(
+        mark, "the secret's name `\(PlainText.shown(name))` cannot stand in `${secrets.NAME.FIELD}`",
         "use letters, digits, `-` and `_`")
     }
     guard let storeName = storeName(view, storeNames) else { return nil }
@@ -129,7 +133,9 @@ extension ConfigurationDecoder {
     if names.isEmpty {
       view.error("`\(view.path)` has no store to come from", "add `secrets.stores`, for example `stores: { env: {} }`")
     } else {
-      view.error("`\(view.path)` does not say which store it comes from", "add `from:` with one of \(names.joined(separator: ", "))")
+      view.error(
+        "`\(view.path)` does not say which store it comes from",
+        "add `from:` with one of \(names.joined(separator: ", "))")
     }
     return nil
   }
@@ -182,7 +188,8 @@ extension ConfigurationDecoder {
     guard let path = view["path"].filePath else { return nil }
     guard let content = key == "template_file" ? templateFile(view[key]) : declared(view[key]) else { return nil }
     if content.parts.contains(where: { if case .literal(let text) = $0 { text.contains("{{") } else { false } }) {
-      view[key].error("template blocks (`{{ … }}`) are part of the contract but not in this version",
+      view[key].error(
+        "template blocks (`{{ … }}`) are part of the contract but not in this version",
         "use `${secrets.NAME.FIELD}`")
     }
     var file = SecretFileConfiguration(path: path, content: content)
@@ -219,7 +226,8 @@ extension ConfigurationDecoder {
     for element in view.elements {
       guard let path = element["path"].filePath else { continue }
       if let first = seen[path]?.fallback {
-        element["path"].error("`\(path)` is written twice; first at \(report.place(first))", "give one of them another path")
+        element["path"].error(
+          "`\(path)` is written twice; first at \(report.place(first))", "give one of them another path")
       }
       seen[path] = element["path"]
     }

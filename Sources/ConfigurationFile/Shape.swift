@@ -54,6 +54,14 @@ struct Key: Sendable {
   /// The record exists, with its defaults, when it is not written.
   var isAlways = false
   var isRequired = false
+  /// The default holds only when this other key is written.
+  var companion: String?
+
+  func only(with companion: String) -> Key {
+    var key = self
+    key.companion = companion
+    return key
+  }
 
   static func key(
     _ name: String, _ shape: Shape, _ defaultText: String? = nil, _ summary: String, sensitive: Bool = false,
@@ -64,7 +72,8 @@ struct Key: Sendable {
       isRequired: required)
   }
 
-  static func key(_ name: String, _ leaf: Leaf, _ defaultText: String? = nil, _ summary: String, sensitive: Bool = false,
+  static func key(
+    _ name: String, _ leaf: Leaf, _ defaultText: String? = nil, _ summary: String, sensitive: Bool = false,
     required: Bool = false
   ) -> Key {
     key(name, .leaf(leaf), defaultText, summary, sensitive: sensitive, required: required)

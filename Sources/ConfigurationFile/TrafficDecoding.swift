@@ -99,7 +99,9 @@ extension ConfigurationDecoder {
     listener.inject = injected(view["inject"])
     listener.maxConnections = view["limits"]["connections"].int
     listener.accessLog = accessLog(view["access_log"])
-    listener.routes = view["routes"].elements.enumerated().compactMap { route($1, number: $0 + 1, name, direction, rules) }
+    listener.routes = view["routes"].elements.enumerated().compactMap {
+      route($1, number: $0 + 1, name, direction, rules)
+    }
     if let last = lastRoute(name, view, direction, rules) { listener.routes.append(last) }
     if listener.listenerProtocol == .tcp, view["routes"].exists {
       view["routes"].error("`\(view.path)` is a TCP listener and cannot have routes", "use `to`, or `protocol: http`")

@@ -12,13 +12,17 @@ struct TreeCheck {
     case .list(let element): return list(node, element, path)
     case .oneOrList(let element):
       if node.sequence != nil { return list(node, element, path) }
-      return check(node, element, path).map { Node(mark: node.mark, content: .sequence([$0])) }
+      return check(node, element, path).map { Node(mark: node.mark, content: .sequence([$0]), isImplicit: true) }
     case .map(let element):
       return entries(node, path) { entry in check(entry.value, element, child(path, entry.key)) }
     case .record(let keys): return record(node, keys, path)
     case .variants(let common, let kinds):
       return entries(node, path) { entry in
-        check(normalized(entry, common, kinds), .record(common + kinds), child(path, entry.key))
+        if let kind = kinds.first(where: { $0.name == entry.key }), !kind.isSupported, isDirect(entry, kinds) {
+          reportPlanned(entry, child(path, entry.key))
+          return nil
+        }
+        return check(normalized(entry, common, kinds), .record(common + kinds), child(path, entry.key))
       }
     case .leafOr(let leaf, let other):
       return node.scalar != nil ? scalar(node, leaf, path) : check(node, other, path)
@@ -43,7 +47,8 @@ struct TreeCheck {
     do throws(SecretTemplate.Problem) {
       scalar.template = try expand(&scalar, leaf)
     } catch {
-      let shift = scalar.isQuoted || scalar.raw.contains("\n") ? (scalar.raw.contains("\n") ? 0 : error.offset + 1) : error.offset
+      let shift =
+        scalar.isQuoted || scalar.raw.contains("\n") ? (scalar.raw.contains("\n") ? 0 : error.offset + 1) : error.offset
       var mark = node.mark
       mark.column += shift
       report.error(mark, "\(name(path)): \(error.message)", error.wayOut)
@@ -93,7 +98,9 @@ struct TreeCheck {
   private func listHelp(_ node: Node, _ path: String) -> String {
     let key = path.split(separator: ".").last.map(String.init) ?? path
     guard let scalar = node.scalar else { return "write `\(key): [a, b]`" }
-    let words = scalar.raw.split(whereSeparator: { $0 == " " || $0 == "\n" }).prefix(20).map { PlainText.yaml(String($0)) }
+    let words = scalar.raw.split(whereSeparator: { $0 == " " || $0 == "\n" }).prefix(20).map {
+      PlainText.yaml(String($0))
+    }
     return "write it as a list: `\(key): [\(words.joined(separator: ", "))]`"
   }
 
@@ -106,7 +113,8 @@ struct TreeCheck {
     var checked: [Node.Entry] = []
     for entry in entries {
       if entry.key.isEmpty || entry.key.utf8.contains(where: { $0 < 0x20 || $0 == 0x7F }) {
-        report.error(entry.keyMark, "a name in \(name(path)) is empty or holds control characters", "give it a plain name")
+        report.error(
+          entry.keyMark, "a name in \(name(path)) is empty or holds control characters", "give it a plain name")
       } else if let value = value(entry) {
         checked.append(Node.Entry(key: entry.key, keyMark: entry.keyMark, value: value))
       }
@@ -123,13 +131,13 @@ struct TreeCheck {
     }
     var checked: [Node.Entry] = []
     for entry in entries {
-      let full = child(path, entry.key)
+      let full = entry.value.isImplicit ? path : child(path, entry.key)
       guard let key = keys.first(where: { $0.name == entry.key }) else {
         unknown(entry, keys, path)
         continue
       }
       guard key.isSupported else {
-        report.error(entry.keyMark, "`\(full)` is part of the contract but not in this version", "remove it")
+        reportPlanned(entry, full)
         continue
       }
       if case .leaf = key.shape {} else if entry.value.isNull, !key.isVariant { continue }
@@ -140,7 +148,11 @@ struct TreeCheck {
     for key in keys where key.isRequired && !entries.contains(where: { $0.key == key.name }) {
       report.error(node.mark, "\(name(path)) needs `\(key.name)`", "add `\(key.name): …`. \(key.summary)")
     }
-    return Node(mark: node.mark, content: .mapping(checked))
+    return Node(mark: node.mark, content: .mapping(checked), isImplicit: node.isImplicit)
+  }
+
+  private func reportPlanned(_ entry: Node.Entry, _ path: String) {
+    report.error(entry.keyMark, "`\(path)` is part of the contract but not in this version", "remove it")
   }
 
   private func unknown(_ entry: Node.Entry, _ keys: [Key], _ path: String) {
@@ -155,18 +167,24 @@ struct TreeCheck {
   private func normalized(_ entry: Node.Entry, _ common: [Key], _ kinds: [Key]) -> Node {
     guard let kind = kinds.first(where: { $0.name == entry.key }), kind.isSupported else { return entry.value }
     let entries = entry.value.isNull ? [] : entry.value.mapping
-    guard let entries else { return entry.value }
-    if entries.contains(where: { inner in kinds.contains { $0.name == inner.key } && inner.value.scalar == nil }) {
-      return entry.value
-    }
+    guard let entries, isDirect(entry, kinds) else { return entry.value }
     let isCommon: (Node.Entry) -> Bool = { inner in common.contains { $0.name == inner.key } }
-    let own = Node(mark: entry.value.mark, content: .mapping(entries.filter { !isCommon($0) }))
+    let own = Node(mark: entry.value.mark, content: .mapping(entries.filter { !isCommon($0) }), isImplicit: true)
     let moved = Node.Entry(key: kind.name, keyMark: entry.keyMark, value: own)
     return Node(mark: entry.value.mark, content: .mapping([moved] + entries.filter(isCommon)))
+  }
+
+  /// No kind's key stands in it.
+  private func isDirect(_ entry: Node.Entry, _ kinds: [Key]) -> Bool {
+    !(entry.value.mapping ?? []).contains { inner in
+      kinds.contains { $0.name == inner.key } && inner.value.scalar.map(\.isNull) != false
+    }
   }
 }
 
 extension Key {
   /// An empty map that still says something: `env:` as a store, `console:` as a sink.
-  var isVariant: Bool { KeyTable.storeKinds.contains { $0.name == name } || KeyTable.sinkKinds.contains { $0.name == name } }
+  var isVariant: Bool {
+    KeyTable.storeKinds.contains { $0.name == name } || KeyTable.sinkKinds.contains { $0.name == name }
+  }
 }

@@ -16,7 +16,9 @@ struct TreeView {
   }
 
   subscript(key: String) -> TreeView {
-    TreeView(node?[key], path: path.isEmpty ? key : "\(path).\(key)", fallback: fallback, report: report)
+    let child = node?[key]
+    let full = child?.isImplicit == true && child?.mapping != nil ? path : path.isEmpty ? key : "\(path).\(key)"
+    return TreeView(child, path: full, fallback: fallback, report: report)
   }
 
   var exists: Bool { node != nil }
@@ -33,7 +35,9 @@ struct TreeView {
 
   var isScalar: Bool { node?.scalar != nil }
   var elements: [TreeView] {
-    (node?.sequence ?? []).enumerated().map { TreeView($1, path: "\(path)[\($0)]", report: report) }
+    (node?.sequence ?? []).enumerated().map { index, element in
+      TreeView(element, path: node?.isImplicit == true ? path : "\(path)[\(index)]", report: report)
+    }
   }
   var texts: [String] { elements.compactMap(\.text) }
   /// In the order of the file.

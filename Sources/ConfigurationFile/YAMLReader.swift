@@ -45,10 +45,13 @@ struct YAMLReader {
         "invalid YAML: \(problem), \(parser.pointee.problem_offset) bytes into the file", "save the file as UTF-8 text")
       return
     }
+    let line = report.files[file].lines.indices.contains(place.line - 1) ? report.files[file].lines[place.line - 1] : ""
     let wayOut =
-      problem.contains("start any token")
-      ? "indent with spaces, not tabs, and quote values that begin with `@`, `` ` `` or `%`"
-      : "check the indentation, the brackets and the quotes here and on the line before"
+      line.contains("${")
+      ? "between brackets, quote values that hold `${…}`: `\"${NAME}\"`"
+      : problem.contains("start any token")
+        ? "indent with spaces, not tabs, and quote values that begin with `@`, `` ` `` or `%`"
+        : "check the indentation, the brackets and the quotes here and on the line before"
     report.error(place, "invalid YAML: \(problem)\(context)", wayOut)
   }
 
@@ -104,7 +107,8 @@ struct YAMLReader {
 
   private func scalar(_ event: yaml_event_t, _ place: Mark) -> Node.Scalar {
     let data = event.data.scalar
-    let text = data.value.map { String(decoding: UnsafeBufferPointer(start: $0, count: data.length), as: UTF8.self) } ?? ""
+    let text =
+      data.value.map { String(decoding: UnsafeBufferPointer(start: $0, count: data.length), as: UTF8.self) } ?? ""
     checkTag(data.tag, ["str", "int", "float", "bool", "null"], place)
     return Node.Scalar(raw: text, isQuoted: data.style != YAML_PLAIN_SCALAR_STYLE || data.tag != nil)
   }

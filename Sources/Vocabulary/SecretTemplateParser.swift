@@ -46,7 +46,8 @@ extension SecretTemplate {
         continue
       }
       guard let end = characters[index...].firstIndex(of: "}") else {
-        throw Problem(offset: index, message: "`${` is never closed", wayOut: "add `}`, or write `$${` for a literal `${`")
+        throw Problem(
+          offset: index, message: "`${` is never closed", wayOut: "add `}`, or write `$${` for a literal `${`")
       }
       let inner = String(characters[(index + 2)..<end])
       if inner.hasPrefix("secrets.") {
@@ -99,7 +100,8 @@ extension SecretTemplate {
     let names = pieces.dropFirst().map(trimmed)
     for filter in names where !filters.contains(filter) {
       throw Problem(
-        offset: offset, message: "`\(filter)` is not a filter", wayOut: "filters are \(filters.joined(separator: ", "))")
+        offset: offset, message: "`\(filter)` is not a filter", wayOut: "filters are \(filters.joined(separator: ", "))"
+      )
     }
     return SecretReference(name: name, field: trimmed(target[1]), filters: names)
   }
@@ -113,6 +115,8 @@ extension SecretTemplate {
 
   private static func isWord(_ text: String, dots: Bool = false) -> Bool {
     !text.isEmpty
-      && text.allSatisfy { $0 == "_" || $0 == "-" || (dots && $0 == ".") || ($0.isASCII && ($0.isLetter || $0.isNumber)) }
+      && text.allSatisfy {
+        $0 == "_" || $0 == "-" || (dots && $0 == ".") || ($0.isASCII && ($0.isLetter || $0.isNumber))
+      }
   }
 }

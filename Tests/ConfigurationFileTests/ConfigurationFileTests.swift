@@ -1,5 +1,0 @@
-import Testing
-
-@testable import ConfigurationFile
-
-@Suite struct ConfigurationFileTests {}

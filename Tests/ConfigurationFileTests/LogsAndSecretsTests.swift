@@ -1,0 +1,165 @@
+import Logs
+import Secrets
+import Supervisor
+import Testing
+import Traffic
+import Vocabulary
+
+@testable import ConfigurationFile
+
+@Suite struct LogsAndSecretsTests {
+  @Test func logs() throws {
+    let logs = try Workspace.value(
+      """
+      logs:
+        sources:
+          app: { parse: json, max_record: 64KiB }
+          nginx: { files: ["/var/log/nginx/*.log", rel.log], exclude: /var/log/nginx/x.log, start: beginning }
+        transforms:
+          - add: { service: shop }
+          - remove: [a, b]
+          - drop: { below: info }
+          - redact: { secrets: false }
+        spool: { limit: 2MiB, when_full: drop_oldest, sync: batch }
+        sinks:
+          es:
+            elasticsearch: { url: ["https://a:9200/", "https://b:9200"], index: "shop-${service}-${ENV_NAME}-%Y", auth: { basic: { user: u, password: "${secrets.es.password}" } } }
+            batch: { bytes: 1MiB, age: 2s }
+            retry: { give_up: 1h }
+            compress: none
+            from: nginx
+          console: { pretty: true, from: [app] }
+      secrets: { stores: { env: {} } }
+      """, ["ENV_NAME": "prod"]
+    ).logs
+    #expect(logs.sources.map(\.name) == ["app", "nginx"])
+    #expect(logs.sources[0].parser == .json)
+    #expect(logs.sources[0].maxRecord == 65536)
+    guard case .files(let files) = logs.sources[1].input else {
+      Issue.record("not files")
+      return
+    }
+    #expect(files.globs[0] == "/var/log/nginx/*.log")
+    #expect(files.globs[1].hasPrefix("/tmp/"))
+    #expect(files.fromBeginning)
+    #expect(
+      logs.transforms == [
+        .add(["service": "shop"]), .remove(["a", "b"]), .dropBelow(level: "info"), .redactSecrets(false),
+      ])
+    #expect(logs.spool.limit == 2 << 20)
+    #expect(logs.spool.whenFull == .dropOldest)
+    #expect(logs.spool.sync)
+    #expect(logs.sinks.map(\.name) == ["es", "console", "store"])
+    guard case .elasticsearch(let output) = logs.sinks[0].output else {
+      Issue.record("not elasticsearch")
+      return
+    }
+    #expect(output.urls == ["https://a:9200", "https://b:9200"])
+    #expect(output.index == "shop-${service}-prod-%Y")
+    #expect(
+      output.authorization
+        == .basic(user: "u", password: SecretTemplate(parts: [.secret(SecretReference(name: "es", field: "password"))]))
+    )
+    #expect(logs.sinks[0].batchBytes == 1 << 20)
+    #expect(logs.sinks[0].giveUp == .seconds(3600))
+    #expect(!logs.sinks[0].gzip)
+    #expect(logs.sinks[0].from == ["nginx"])
+    #expect(logs.sinks[1].output == .console(pretty: true))
+    #expect(logs.sinks[1].from == ["app"])
+  }
+
+  @Test func kindsByName() throws {
+    let short = try Workspace.value("logs: { sinks: { store: { keep: 1MiB } } }")
+    let long = try Workspace.value("logs: { sinks: { store: { store: { keep: 1MiB } } } }")
+    #expect(short.logs == long.logs)
+    #expect(short.logs.sinks.map(\.output) == [.store(path: nil, keep: 1 << 20)])
+    let stores = try Workspace.value(
+      "secrets: { stores: { age: { file: /a, identity: /b }, file: { directory: /c }, env: , other: { env: {} } } }"
+    ).secrets.stores
+    #expect(stores.map(\.kind) == [.age(file: "/a", identity: "/b"), .directory("/c"), .environment, .environment])
+  }
+
+  @Test func secrets() throws {
+    let workspace = Workspace()
+    workspace.write("db.tmpl", "url=postgres://${secrets.db.user}:${secrets.db.password|urlencode}@${HOST:-db}\n")
+    workspace.write(
+      "outrider.yaml",
+      """
+      app: { command: [a], env: { PASSWORD: "${secrets.db.password}" } }
+      secrets:
+        stores:
+          main: { vault: { address: "https://vault:8200/", namespace: ns, auth: { token: "${secrets.root.token}" } } }
+          env:
+        values:
+          root: { from: env, key: VAULT }
+          db: { from: main, kv: secret/shop/db, refresh: 5s, required: false, on_change: { signal: SIGHUP } }
+        files:
+          - { path: out/db.env, template_file: db.tmpl, mode: 0640, owner: app, on_change: { restart: true } }
+          - { path: /run/p, value: "${secrets.db.password}" }
+      """)
+    let loaded = try ConfigurationLoader.load(workspace.input())
+    let secrets = loaded.value.secrets
+    #expect(loaded.files == [workspace.path + "/outrider.yaml", workspace.path + "/db.tmpl"])
+    guard case .vault(let vault) = secrets.stores[0].kind else {
+      Issue.record("not vault")
+      return
+    }
+    #expect(vault.address == "https://vault:8200")
+    #expect(vault.namespace == "ns")
+    #expect(secrets.values.map(\.source) == [.key("VAULT"), .kv(path: "secret/shop/db")])
+    #expect(secrets.values[1].refresh == .seconds(5))
+    #expect(!secrets.values[1].required)
+    #expect(secrets.values[1].onChange == [.signal(1)])
+    #expect(secrets.files[0].path == workspace.path + "/out/db.env")
+    #expect(secrets.files[0].mode == 0o640)
+    #expect(secrets.files[0].onChange == [.restart])
+    #expect(secrets.files[0].content.references.map(\.filters) == [[], ["urlencode"]])
+    #expect(secrets.files[1].mode == 0o600)
+  }
+
+  @Test(arguments: [
+    ("logs: { sinks: { a: {} } }", "does not say what kind of sink"),
+    ("logs: { sinks: { a: { elasticsearch: { index: a } } } }", "needs `url`"),
+    ("logs: { sinks: { a: { console: {}, from: [ap] } } }", "did you mean `app`?"),
+    ("logs: { sinks: { console: { prety: true } } }", "unknown key `prety` in `logs.sinks.console`"),
+    ("logs: { sources: { a: {} } }", "does not say what to read"),
+    ("logs: { sources: { a: { from: app, files: [a] } } }", "both `from` and `files`"),
+    ("logs: { sources: { app: { start: end } } }", "is for `files` only"),
+    ("logs: { transforms: [{ add: { a: b }, remove: [c] }] }", "holds 2 transforms"),
+    ("logs: { transforms: [{ drop: { below: inof } }] }", "did you mean `info`?"),
+    ("secrets: { values: { a: { key: a } } }", "has no store to come from"),
+    (
+      "secrets: { stores: { env: {}, file: { directory: a } }, values: { a: { key: a } } }", "which store it comes from"
+    ),
+    ("secrets: { stores: { env: {} }, values: { a: { from: evn } } }", "did you mean `env`?"),
+    ("secrets: { stores: { env: {} }, values: { a: { kv: a/b } } }", "is for vault stores"),
+    (
+      "secrets: { stores: { vault: { address: \"http://v\", auth: { token_file: t } } }, values: { a: {} } }",
+      "add `kv: MOUNT/PATH`"
+    ),
+    (
+      "secrets: { stores: { vault: { address: \"http://v\", auth: { token_file: t } } }, values: { a: { kv: b } } }",
+      "is not `MOUNT/PATH`"
+    ),
+    ("secrets: { stores: { vault: { address: \"http://v\", auth: {} } } }", "names 0 ways to log in"),
+    ("secrets: { stores: { vault: { address: v, auth: { token_file: t } } } }", "is not a URL"),
+    ("secrets: { stores: { vault: { address: \"http://v\", auth: { approle: { role_id: a } } } } }", "secret_id_file"),
+    (
+      "secrets: { stores: { vault: { address: \"http://v\", auth: { token: \"${secrets.a.b}\" } } }, values: { a: { kv: a/b } } }",
+      "needs its own secret"
+    ),
+    (
+      "secrets: { stores: { env: {} }, values: { db: {} }, files: [{ path: a, value: \"${secrets.dv.x}\" }] }",
+      "did you mean `db`?"
+    ),
+    ("secrets: { files: [{ path: a }] }", "has 0 contents"),
+    ("secrets: { files: [{ path: a, value: b, mode: \"0999\" }] }", "is not a file mode"),
+    ("secrets: { files: [{ path: a, value: b }, { path: ./a, value: c }] }", "is written twice"),
+    ("app: { env: { A: \"${secrets.db}\" } }", "does not name a secret's field"),
+  ])
+  func refusals(text: String, message: String) {
+    let rendered = Workspace.problems(text)
+    #expect(rendered.contains(message), "\(rendered)")
+    #expect(rendered.split(separator: "\n").count { $0.contains(": error: ") } == 1, "\(rendered)")
+  }
+}

@@ -1,5 +1,0 @@
-import Testing
-
-@testable import Vocabulary
-
-@Suite struct VocabularyTests {}
