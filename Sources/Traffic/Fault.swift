@@ -1,0 +1,123 @@
+package import Vocabulary
+
+/// Every error that the proxy answers by itself: its status, its RFC 9209 error type, its response flag and its blame.
+package enum Fault: UInt8, Sendable, CaseIterable {
+  case badRequest, headTooLarge, versionNotSupported, requestTimeout
+  case noRoute, connectRefusedByPolicy, noEndpoint, missingSecret
+  case overflow, dnsFailure
+  case connectionRefused, connectionTimeout, connectionReset, upstreamProtocol
+  case routeTimeout, tryTimeout, streamIdle
+
+  package var status: Int {
+    switch self {
+    case .badRequest: 400
+    case .headTooLarge: 431
+    case .versionNotSupported: 505
+    case .requestTimeout: 408
+    case .noRoute: 404
+    case .connectRefusedByPolicy: 405
+    case .noEndpoint, .missingSecret, .overflow, .dnsFailure, .connectionRefused: 503
+    case .connectionReset, .upstreamProtocol: 502
+    case .connectionTimeout, .routeTimeout, .tryTimeout, .streamIdle: 504
+    }
+  }
+
+  /// The `error` parameter of `Proxy-Status` (RFC 9209 section 2.3).
+  package var proxyError: StaticString {
+    switch self {
+    case .badRequest, .headTooLarge, .versionNotSupported: "http_request_error"
+    case .requestTimeout: "http_request_error"
+    case .noRoute: "destination_not_found"
+    case .connectRefusedByPolicy: "http_request_denied"
+    case .noEndpoint: "destination_unavailable"
+    case .missingSecret: "proxy_configuration_error"
+    case .overflow: "connection_limit_reached"
+    case .dnsFailure: "dns_error"
+    case .connectionRefused: "connection_refused"
+    case .connectionTimeout: "connection_timeout"
+    case .connectionReset: "connection_terminated"
+    case .upstreamProtocol: "http_protocol_error"
+    case .routeTimeout, .tryTimeout, .streamIdle: "http_response_timeout"
+    }
+  }
+
+  /// The response flag of access records, in Envoy's words.
+  package var flag: StaticString {
+    switch self {
+    case .badRequest, .headTooLarge, .versionNotSupported, .connectRefusedByPolicy: "DPE"
+    case .requestTimeout: "DT"
+    case .noRoute: "NR"
+    case .noEndpoint: "UH"
+    case .missingSecret: "CF"
+    case .overflow: "UO"
+    case .dnsFailure: "DF"
+    case .connectionRefused, .connectionTimeout: "UF"
+    case .connectionReset: "UC"
+    case .upstreamProtocol: "UPE"
+    case .routeTimeout, .tryTimeout: "UT"
+    case .streamIdle: "SI"
+    }
+  }
+
+  /// A stable word for programs.
+  package var reason: StaticString {
+    switch self {
+    case .badRequest: "bad_request"
+    case .headTooLarge: "head_too_large"
+    case .versionNotSupported: "version_not_supported"
+    case .requestTimeout: "request_timeout"
+    case .noRoute: "no_route"
+    case .connectRefusedByPolicy: "connect_not_allowed"
+    case .noEndpoint: "no_endpoint"
+    case .missingSecret: "missing_secret"
+    case .overflow: "overflow"
+    case .dnsFailure: "dns_failure"
+    case .connectionRefused: "connection_refused"
+    case .connectionTimeout: "connection_timeout"
+    case .connectionReset: "connection_reset"
+    case .upstreamProtocol: "upstream_protocol_error"
+    case .routeTimeout: "route_timeout"
+    case .tryTimeout: "try_timeout"
+    case .streamIdle: "stream_idle"
+    }
+  }
+
+  /// Whose fault it is; `toApp` tells that the upstream is the app itself.
+  package func blame(toApp: Bool) -> Blame {
+    switch self {
+    case .badRequest, .headTooLarge, .versionNotSupported, .requestTimeout, .connectRefusedByPolicy: .client
+    case .noRoute, .noEndpoint, .missingSecret: .config
+    case .overflow: .sidecar
+    case .dnsFailure, .connectionRefused, .connectionTimeout, .connectionReset, .upstreamProtocol, .routeTimeout,
+      .tryTimeout, .streamIdle:
+      toApp ? .app : .upstream
+    }
+  }
+
+  /// The way out, for a person.
+  package func hint(toApp: Bool) -> StaticString {
+    switch self {
+    case .badRequest: "the request breaks RFC 9112; the sidecar closed the connection to stay safe"
+    case .headTooLarge: "send fewer or smaller fields"
+    case .versionNotSupported: "speak HTTP/1.1 on this listener"
+    case .requestTimeout: "the request head did not arrive in time; see the listener's head timeout"
+    case .noRoute: "no route of the listener matches; add one, or a `to`"
+    case .connectRefusedByPolicy: "CONNECT is not enabled on this listener"
+    case .noEndpoint: toApp ? "no app address is configured; set `app.port`" : "the cluster has no endpoints"
+    case .missingSecret: "a secret that a field is injected from is missing; see `outrider status`"
+    case .overflow: "the cluster's limits are reached; raise its `limits` or add endpoints"
+    case .dnsFailure: "the cluster's name does not resolve; check the name and the resolver"
+    case .connectionRefused:
+      toApp ? "the app does not accept connections at its address; is it running and listening?"
+        : "the upstream does not accept connections; check its address and whether it runs"
+    case .connectionTimeout: "no connection in time; check address, firewall and `connect_timeout`"
+    case .connectionReset:
+      toApp ? "the app closed the connection without a full response; see its log"
+        : "the upstream closed the connection without a full response"
+    case .upstreamProtocol: "the response breaks RFC 9112"
+    case .routeTimeout: "no response head in time; see `timeout`"
+    case .tryTimeout: "no response head in time; see `retries.per_try_timeout`"
+    case .streamIdle: "no progress in time; see `idle_timeout`"
+    }
+  }
+}

@@ -1,0 +1,88 @@
+package import Resilience
+
+/// How a try failed.
+package enum TryFailure: Sendable, Equatable {
+  /// No connection was made: nothing was sent.
+  case connect
+  /// The connection ended, or broke the protocol, before a response byte.
+  case reset
+  /// No response head within the per-try timeout.
+  case timeout
+  /// A response that may be retried instead of forwarded.
+  case status(Int)
+}
+
+/// What a retry decision depends on.
+package struct TryState: Sendable {
+  /// Retries made so far, replays of a stale connection not counted.
+  package var retries = 0
+  package var isIdempotent = true
+  /// The connection had carried an earlier request.
+  package var reusedConnection = false
+  /// A stale connection has been replayed already.
+  package var replayed = false
+  /// Some byte of this request was handed to the upstream connection.
+  package var requestWritten = false
+  /// Some byte of a response has arrived.
+  package var responseSeen = false
+  /// Every body byte that was sent is still at hand.
+  package var bodyKept = true
+  package init() {}
+}
+
+package enum RetryDecision: Sendable, Equatable {
+  case giveUp
+  /// At once, on a new connection; not counted as a retry.
+  case replay
+  /// After a backoff; `attempt` counts from 0.
+  case retry(attempt: Int)
+}
+
+/// Decides about another try. A request that is not idempotent is never sent again once the upstream may have seen it.
+package struct RetryPolicy: Sendable {
+  package let attempts: Int
+  package let backoff: Backoff
+  private let conditions: Set<RetryConfiguration.Condition>
+
+  package init(_ configuration: RetryConfiguration) {
+    attempts = configuration.attempts
+    conditions = configuration.conditions
+    backoff = Backoff(base: configuration.backoffBase, cap: configuration.backoffCap)
+  }
+
+  /// True when a response of that status may be withheld for another try.
+  package func mayRetry(status: Int) -> Bool {
+    if status < 400 { return false }
+    if status == 409 { return conditions.contains(.retriable4xx) }
+    if status < 500 { return false }
+    return conditions.contains(.serverError)
+      || conditions.contains(.gatewayError) && (status == 502 || status == 503 || status == 504)
+  }
+
+  /// True when a body that was sent may be needed again.
+  package func keepsBody(idempotent: Bool) -> Bool { idempotent }
+
+  package func decide(_ failure: TryFailure, _ state: TryState, budgetAllows: Bool) -> RetryDecision {
+    if state.responseSeen, !isStatus(failure) { return .giveUp }
+    let repeatable = !state.requestWritten || state.isIdempotent && state.bodyKept
+    guard repeatable else { return .giveUp }
+    if failure == .reset, state.reusedConnection, !state.replayed { return .replay }
+    guard state.retries < attempts, budgetAllows, applies(failure, state) else { return .giveUp }
+    return .retry(attempt: state.retries)
+  }
+
+  private func isStatus(_ failure: TryFailure) -> Bool {
+    if case .status = failure { true } else { false }
+  }
+
+  private func applies(_ failure: TryFailure, _ state: TryState) -> Bool {
+    switch failure {
+    case .connect: conditions.contains(.connectFailure)
+    case .reset:
+      conditions.contains(.reset) || conditions.contains(.serverError)
+        || !state.requestWritten && conditions.contains(.resetBeforeRequest)
+    case .timeout: conditions.contains(.gatewayError) || conditions.contains(.serverError)
+    case .status(let status): mayRetry(status: status)
+    }
+  }
+}

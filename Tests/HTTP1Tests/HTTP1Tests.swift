@@ -1,5 +1,0 @@
-import Testing
-
-@testable import HTTP1
-
-@Suite struct HTTP1Tests {}

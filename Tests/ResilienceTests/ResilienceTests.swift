@@ -1,5 +1,0 @@
-import Testing
-
-@testable import Resilience
-
-@Suite struct ResilienceTests {}

@@ -1,5 +1,0 @@
-import Testing
-
-@testable import Traffic
-
-@Suite struct TrafficTests {}
