@@ -1,5 +1,0 @@
-import Testing
-
-@testable import Logs
-
-@Suite struct LogsTests {}

@@ -1,0 +1,93 @@
+import Logs
+import Testing
+
+@Suite struct RedactorTests {
+  func redact(_ text: String, _ values: [String]) -> String {
+    let redactor = Redactor(values: values.map { Array($0.utf8) })
+    let arena = ByteArena()
+    return withBytes(text) { redactor.redact($0, into: arena) } > 0 ? arena.bytes.text : text
+  }
+
+  @Test func formsOfOneValue() {
+    let secret = "p/w \"ü+<1"
+    #expect(redact("raw p/w \"ü+<1 end", [secret]) == "raw *** end")
+    #expect(redact("j p/w \\\"ü+<1.", [secret]) == "j ***.")
+    #expect(redact("j p/w \\\"\\u00fc+<1.", [secret]) == "j ***.")
+    #expect(redact("j p/w \\\"ü+\\u003c1.", [secret]) == "j ***.")
+    #expect(redact("u p%2Fw%20%22%C3%BC%2B%3C1&", [secret]) == "u ***&")
+    #expect(redact("u p%2fw+%22%c3%bc%2b%3c1&", [secret]) == "u ***&")
+  }
+
+  @Test func shortValuesAreIgnoredAndOverlapsVanishWhole() {
+    #expect(redact("yes or no", ["yes"]) == "yes or no")
+    #expect(redact("xabcdefghx", ["abcdef", "defgh"]) == "x***x")
+    #expect(redact("abcdabcdx", ["abcd", "abcdabcd"]) == "***x")
+    #expect(redact("tail abcd", ["abcd\n"]) == "tail ***")
+    #expect(redact("secondline99", ["-----BEGIN X-----\nfirstline11\nsecondline99\n"]) == "***")
+  }
+
+  @Test func everyFormOfRandomSecretsIsFound() throws {
+    var random = Seeded(state: 5)
+    let alphabet = Array("abcXYZ019+/=\"\\ %&é".unicodeScalars)
+    for _ in 0..<300 {
+      let secrets = (0..<Int.random(in: 1...5, using: &random)).map { _ in
+        String(
+          String.UnicodeScalarView(
+            (0..<Int.random(in: 8...40, using: &random)).map { _ in alphabet.randomElement(using: &random)! }))
+      }
+      let redactor = Redactor(values: secrets.map { Array($0.utf8) })
+      for secret in secrets {
+        let raw = Array(secret.utf8)
+        let lead = Array("-_!@".utf8.prefix(Int.random(in: 0...4, using: &random)))
+        let forms = [raw, Array(JSONText.quoted(secret).dropFirst().dropLast())]
+        for form in forms {
+          let arena = ByteArena()
+          let line = lead + form + Array("~~".utf8)
+          #expect(line.withUnsafeBytes { redactor.redact($0, into: arena) } >= 1)
+          #expect(!contains(Array(arena.bytes), form))
+        }
+        let coded = base64(lead + raw + lead)
+        let arena = ByteArena()
+        #expect(coded.withUnsafeBytes { redactor.redact($0, into: arena) } >= 1, "base64 of \(secret)")
+      }
+      let encoder = RecordEncoder(source: "app")
+      for secret in secrets {
+        let json = "{\"v\":" + String(decoding: JSONText.quoted("x" + secret), as: UTF8.self) + "}"
+        let (record, _) = try #require(encode(encoder, Array(json.utf8), redactor: redactor))
+        #expect(withBytes(record) { JSONScanner.isValid($0) })
+        #expect(record.contains("***") && !record.contains(secret))
+      }
+    }
+  }
+
+  @Test func aNumberThatIsSecretLeavesValidJSON() throws {
+    let redactor = Redactor(values: [Array("12345678".utf8)])
+    let (record, _) = try #require(
+      encode(RecordEncoder(source: "app"), Array("{\"pin\":12345678}".utf8), redactor: redactor))
+    #expect(withBytes(record) { JSONScanner.isValid($0) })
+    #expect(!record.contains("12345678"))
+  }
+
+  @Test func aSplitNeverPartsASecret() {
+    let redactor = Redactor(values: [Array("supersecret".utf8)])
+    withBytes("aaaa supersecret bbbb") { line in
+      #expect(redactor.safeCut(line, at: 9) == 5)
+      #expect(redactor.safeCut(line, at: 5) == 5)
+      #expect(redactor.safeCut(line, at: 16) == 16)
+    }
+    withBytes("aaaa supers") { #expect(redactor.safeCut($0, at: 11) == 5) }
+  }
+
+  private func contains(_ text: [UInt8], _ part: [UInt8]) -> Bool {
+    guard text.count >= part.count else { return false }
+    return (0...text.count - part.count).contains { Array(text[$0..<$0 + part.count]) == part }
+  }
+
+  private func base64(_ bytes: [UInt8]) -> [UInt8] {
+    let table = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
+    let bits = bytes.flatMap { byte in (0..<8).map { byte >> UInt8(7 - $0) & 1 } }
+    return stride(from: 0, to: bits.count, by: 6).map { start in
+      table[(0..<6).reduce(0) { $0 * 2 + (start + $1 < bits.count ? Int(bits[start + $1]) : 0) }]
+    }
+  }
+}
