@@ -21,7 +21,7 @@ help: ## This list
 build: dist/outrider ## The release binary, at dist/outrider
 
 dist/outrider: FORCE setup-build $(STATIC_LIBRARIES)/.linked
-	$(SWIFT) build $(RELEASE_FLAGS) --static-swift-stdlib -Xlinker -L$(CURDIR)/$(STATIC_LIBRARIES)
+	$(SWIFT) build $(RELEASE_FLAGS) --static-swift-stdlib
 	@mkdir -p dist
 	@strip -o dist/outrider.new "$$($(SWIFT) build -c release --scratch-path $(BUILD) --show-bin-path)/outrider"
 	@mv dist/outrider.new dist/outrider
@@ -40,7 +40,7 @@ $(STATIC_LIBRARIES)/.linked: | setup-build
 
 static: setup-build $(STATIC_LIBRARIES)/.linked ## The fully static binary for images from scratch, at dist/outrider-static
 	$(SWIFT) build -c release --product outrider --scratch-path .build-static -Xswiftc -enforce-exclusivity=unchecked \
-	  --static-swift-stdlib -Xswiftc -static-executable -Xlinker -L$(CURDIR)/$(STATIC_LIBRARIES)
+	  --static-swift-stdlib -Xswiftc -static-executable
 	@mkdir -p dist
 	@strip -o dist/outrider-static \
 	  "$$($(SWIFT) build -c release --scratch-path .build-static --show-bin-path)/outrider"

@@ -34,9 +34,9 @@ let package = Package(
   dependencies: [
     .package(url: "https://github.com/apple/swift-argument-parser", from: "1.8.2"),
     .package(url: "https://github.com/apple/swift-crypto", from: "4.5.2"),
+    .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
     .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
-    .package(url: "https://github.com/apple/swift-nio-http2", from: "1.46.0"),
     .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
     .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1", traits: []),
     .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
@@ -44,9 +44,9 @@ let package = Package(
   targets: [
     // Floor 0: what needs nothing of ours.
     .target(name: "CLinux"),
-    .systemLibrary(name: "CYAML", pkgConfig: "yaml-0.1", providers: [.apt(["libyaml-dev"])]),
-    .systemLibrary(name: "CPCRE2", pkgConfig: "libpcre2-8", providers: [.apt(["libpcre2-dev"])]),
-    .systemLibrary(name: "CZlib", pkgConfig: "zlib", providers: [.apt(["zlib1g-dev"])]),
+    .systemLibrary(name: "CYAML", providers: [.apt(["libyaml-dev"])]),
+    .systemLibrary(name: "CPCRE2", providers: [.apt(["libpcre2-dev"])]),
+    .systemLibrary(name: "CZlib", providers: [.apt(["zlib1g-dev"])]),
     room("Vocabulary"),
     room("Resilience"),
     room("Telemetry"),
@@ -79,6 +79,7 @@ let package = Package(
         "Telemetry", "Vocabulary", "CLinux", nio, nioPosix, logging,
         .product(name: "Hummingbird", package: "hummingbird"),
         .product(name: "HummingbirdCore", package: "hummingbird"),
+        .product(name: "HTTPTypes", package: "swift-http-types"),
       ]),
 
     // Floor 4: commands and wiring.
@@ -88,9 +89,12 @@ let package = Package(
         "CLinux", "Vocabulary", "Resilience", "Telemetry", "HTTP1", "Traffic", "Logs", "Secrets",
         "TrafficProxy", "LogShipper", "SecretAgent", "Supervisor", "ConfigurationFile", "Admin",
         nio, nioPosix, logging, asyncHTTPClient,
+        .product(name: "NIOHTTP1", package: "swift-nio"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
-      swiftSettings: strict),
+      swiftSettings: strict,
+      // Holds the C libraries' archives alone, so that the linker takes them and not the shared objects.
+      linkerSettings: [.unsafeFlags(["-L\(Context.packageDirectory)/.build-static-libs"])]),
 
     tests("Vocabulary"),
     tests("Resilience"),

@@ -1,0 +1,103 @@
+import HTTPTypes
+import Hummingbird
+import HummingbirdCore
+package import Logging
+package import NIOCore
+import NIOPosix
+
+/// The admin HTTP API on sockets that the supervisor bound, so that they outlive a worker. It is never reached
+/// through the proxy path that it reports on.
+package struct AdminServer: Sendable {
+  private let endpoints: AdminEndpoints
+  private let group: any EventLoopGroup
+  private let logger: Logger
+
+  package init(endpoints: AdminEndpoints, group: any EventLoopGroup, logger: Logger) {
+    self.endpoints = endpoints
+    self.group = group
+    self.logger = logger
+  }
+
+  /// Serves on a bound descriptor, which it owns from here on, until the task is cancelled.
+  package func serve(descriptor: CInt) async throws {
+    let responder = router().buildResponder()
+    let logger = logger
+    let http1 = HTTP1Channel { request, writer, channel in
+      let context = BasicRequestContext(source: .init(channel: channel, logger: logger))
+      let response = try await responder.respond(to: request, context: context)
+      try await writer.write(response: response.head, body: response.body)
+    }
+    let server = try await ServerBootstrap(group: group)
+      .childChannelOption(.allowRemoteHalfClosure, value: true)
+      .bind(descriptor) { channel in http1.setup(channel: channel, logger: logger) }
+    try await server.executeThenClose { connections in
+      try await withThrowingDiscardingTaskGroup { tasks in
+        for try await connection in connections {
+          tasks.addTask { await http1.handle(value: connection, logger: logger) }
+        }
+      }
+    }
+  }
+
+  /// Every path of the admin API, in one list.
+  func router() -> Router<BasicRequestContext> {
+    let endpoints = endpoints
+    let router = Router(context: BasicRequestContext.self)
+    router.add(middleware: SameOriginOnly())
+    router.get("livez") { _, _ in Self.text(.ok, "ok\n") }
+    router.get("readyz") { _, _ in Self.answer(endpoints.ready()) }
+    router.get("readyz/sidecar") { _, _ in Self.answer(endpoints.sidecarReady()) }
+    router.get("readyz/outbound") { _, _ in Self.answer(endpoints.outboundReady()) }
+    router.get("healthz/app") { _, _ in Self.answer(await endpoints.probeApp()) }
+    router.get("metrics") { _, _ in
+      Self.text(.ok, endpoints.metrics(), type: "text/plain; version=0.0.4; charset=utf-8")
+    }
+    router.get("status") { _, _ in Self.text(.ok, await endpoints.status() + "\n", type: "application/json") }
+    router.post("reload") { _, _ in
+      let outcome = await endpoints.reload()
+      return Self.text(.init(code: outcome.status), outcome.text + "\n")
+    }
+    router.post("quit") { _, _ in
+      endpoints.quit()
+      return Self.text(.accepted, "stopping\n")
+    }
+    return router
+  }
+
+  private static func answer(_ readiness: AdminEndpoints.Readiness) -> Response {
+    readiness.isReady ? text(.ok, "ok\n") : text(.serviceUnavailable, readiness.reason + "\n")
+  }
+
+  private static func text(
+    _ status: HTTPResponse.Status, _ body: String, type: String = "text/plain; charset=utf-8"
+  ) -> Response {
+    Response(
+      status: status, headers: [.contentType: type, .cacheControl: "no-store"],
+      body: ResponseBody(byteBuffer: ByteBuffer(string: body)))
+  }
+}
+
+/// Refuses what a web page could send to a loopback port: any request that carries an `Origin`, and any whose host
+/// is a name other than `localhost` (DNS rebinding).
+struct SameOriginOnly: RouterMiddleware {
+  func handle(
+    _ request: Request, context: BasicRequestContext,
+    next: (Request, BasicRequestContext) async throws -> Response
+  ) async throws -> Response {
+    guard request.headers[.origin] == nil, Self.isLocalName(request.head.authority ?? "") else {
+      return Response(
+        status: .forbidden, headers: [.contentType: "text/plain; charset=utf-8"],
+        body: ResponseBody(
+          byteBuffer: ByteBuffer(
+            string: "the admin API answers no web page: call it by address or localhost, without an Origin\n")))
+    }
+    return try await next(request, context)
+  }
+
+  /// An empty authority, `localhost`, or a literal IP address, each with or without a port.
+  static func isLocalName(_ authority: String) -> Bool {
+    if authority.isEmpty || authority.hasPrefix("[") { return true }
+    let host = authority.prefix { $0 != ":" }
+    return host == "localhost" || host.utf8.allSatisfy { (48...57).contains($0) || $0 == 46 }
+  }
+}
