@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -146,7 +147,7 @@ static void become(const struct outrider_spawn_request *request, int report) {
   place_descriptors(request, report);
   drop_privileges(request, report);
   if (request->directory && chdir(request->directory) != 0) fail(report, OUTRIDER_SPAWN_DIRECTORY, errno);
-  environ = (char **)request->environment;
+  if (request->environment) environ = (char **)request->environment;
   sigemptyset(&none);
   sigprocmask(SIG_SETMASK, &none, NULL);
   execvp(request->file, request->arguments);
@@ -195,6 +196,15 @@ int outrider_signal_descriptor(void) {
   sigaction(SIGPIPE, &ignore, NULL);
   return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
 }
+
+int outrider_app_pipe(int ends[2], int size) {
+  if (pipe2(ends, O_CLOEXEC) != 0) return -1;
+  fcntl(ends[0], F_SETFL, O_NONBLOCK);
+  fcntl(ends[0], F_SETPIPE_SZ, size);
+  return 0;
+}
+
+void outrider_become_subreaper(void) { prctl(PR_SET_CHILD_SUBREAPER, 1); }
 
 int outrider_exit_of_status(int status) {
   return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);

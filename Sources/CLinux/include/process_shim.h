@@ -25,9 +25,10 @@ enum outrider_spawn_stage {
 };
 
 struct outrider_spawn_request {
-  /// A path, or a name that is looked up in the PATH of `environment`.
+  /// A path, or a name that is looked up in the PATH of the environment.
   const char *file;
   char *const *arguments;
+  /// NULL = the caller's.
   char *const *environment;
   /// NULL = stay where the caller is.
   const char *directory;
@@ -45,6 +46,12 @@ int outrider_spawn(const struct outrider_spawn_request *request, pid_t *pid, int
 
 /// A signalfd for the signals that a supervisor handles, which become blocked for the caller. -1 with errno on error.
 int outrider_signal_descriptor(void);
+
+/// A pipe, close-on-exec, whose read end does not block. `size` is asked for; a smaller one is no error.
+int outrider_app_pipe(int ends[2], int size);
+
+/// Orphans among the descendants become children of this process. Without effect on failure.
+void outrider_become_subreaper(void);
 
 /// The exit status of waitpid: the exit code, or -N when signal N ended the process.
 int outrider_exit_of_status(int status);
