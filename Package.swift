@@ -23,9 +23,9 @@ func room(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
 }
 
 /// The tests of the target of the same name.
-func tests(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
+func tests(_ name: String, _ dependencies: [Target.Dependency] = [], exclude: [String] = []) -> Target {
   .testTarget(
-    name: "\(name)Tests", dependencies: [.target(name: name)] + dependencies, swiftSettings: strict)
+    name: "\(name)Tests", dependencies: [.target(name: name)] + dependencies, exclude: exclude, swiftSettings: strict)
 }
 
 let package = Package(
@@ -96,6 +96,11 @@ let package = Package(
       // Holds the C libraries' archives alone, so that the linker takes them and not the shared objects.
       linkerSettings: [.unsafeFlags(["-L\(Context.packageDirectory)/.build-static-libs"])]),
 
+    // Runs a supervisor with any worker command: the peer of SupervisorTests.
+    .executableTarget(
+      name: "supervisor-host", dependencies: ["Supervisor"], path: "Tests/Programs/SupervisorHost",
+      swiftSettings: strict),
+
     tests("Vocabulary"),
     tests("Resilience"),
     tests("Telemetry"),
@@ -106,7 +111,7 @@ let package = Package(
     tests("TrafficProxy", ["Traffic", "HTTP1", "Telemetry", "Vocabulary", "Secrets", "CLinux", nio, nioPosix, logging]),
     tests("LogShipper", ["Logs", "Telemetry", "Vocabulary", "Secrets", "CLinux", nio, nioPosix, logging]),
     tests("SecretAgent", ["Secrets", "Telemetry", "Vocabulary", "CLinux", nio, nioPosix, logging]),
-    tests("Supervisor", ["Telemetry", "Vocabulary", "CLinux"]),
+    tests("Supervisor", ["Telemetry", "Vocabulary", "CLinux", "supervisor-host"], exclude: ["Fixtures"]),
     tests("ConfigurationFile", ["Vocabulary", "Telemetry", "Traffic", "Logs", "Secrets", "Supervisor"]),
     tests("Admin", ["Telemetry", "Vocabulary", nio, nioPosix, logging]),
   ],

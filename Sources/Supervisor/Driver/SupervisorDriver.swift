@@ -1,0 +1,221 @@
+import CLinux
+import Glibc
+import Vocabulary
+
+/// Carries out what the lifecycle machine decides: one thread, one loop.
+final class SupervisorDriver {
+  private let workerCommand: [String]
+  private let message: (String) -> Void
+  private let poll: EventPoll
+  private let signals: CInt
+  private var machine: LifecycleMachine
+  private var pending: [LifecycleMachine.Event] = []
+  private var workerPID: Int32?
+  private var channel: WorkerChannel?
+  private var app = AppProcess()
+  private var listeners = ListenerTable()
+  private var exitCode: Int32?
+
+  /// nil when the system has no descriptors to give.
+  init?(workerCommand: [String], seed: UInt64, message: @escaping (String) -> Void) {
+    let signals = outrider_signal_descriptor()
+    guard signals >= 0, let poll = EventPoll() else { return nil }
+    self.workerCommand = workerCommand
+    self.message = message
+    self.signals = signals
+    self.poll = poll
+    machine = LifecycleMachine(seed: seed)
+    poll.add(signals)
+  }
+
+  /// The one funnel: events to the machine, its actions to the world, until it gives the exit code.
+  func run() -> Int32 {
+    pending.append(.start)
+    while true {
+      while !pending.isEmpty {
+        for action in machine.handle(pending.removeFirst(), at: Self.now) { perform(action) }
+        if let exitCode {
+          listeners.unbind(listeners.bound)
+          return exitCode
+        }
+      }
+      app.retire()
+      for descriptor in poll.wait(timeout: timeout) { take(descriptor) }
+      if let deadline = machine.nextDeadline, deadline <= Self.now { pending.append(.tick) }
+    }
+  }
+
+  private static var now: Duration {
+    var time = timespec()
+    clock_gettime(CLOCK_MONOTONIC, &time)
+    return .seconds(time.tv_sec) + .nanoseconds(time.tv_nsec)
+  }
+
+  private var timeout: Int32 {
+    guard let deadline = machine.nextDeadline else { return -1 }
+    return Int32(clamping: max((deadline - Self.now).milliseconds + 1, 0))
+  }
+
+  // MARK: What happens
+
+  private func take(_ descriptor: CInt) {
+    if descriptor == signals {
+      takeSignals()
+    } else if descriptor == channel?.descriptor {
+      takeChannel()
+    } else if descriptor == app.readyDescriptor {
+      let ready = app.readReadiness()
+      if ready == true { pending.append(.appReadyByDescriptor) }
+      if ready != false {
+        poll.remove(descriptor)
+        app.forgetReadyDescriptor()
+      }
+    }
+  }
+
+  private func takeSignals() {
+    var info = signalfd_siginfo()
+    while read(signals, &info, MemoryLayout<signalfd_siginfo>.size) == MemoryLayout<signalfd_siginfo>.size {
+      let number = Int32(info.ssi_signo)
+      if number == SIGCHLD {
+        reap()
+      } else if number == SIGHUP, info.ssi_code == 0x80 /* SI_KERNEL: nobody sent it, the terminal went away */ {
+        pending.append(.hangup)
+      } else {
+        pending.append(.signal(number))
+      }
+    }
+  }
+
+  /// Every child that has ended: the worker, the app, and orphans that became ours.
+  private func reap() {
+    var status: CInt = 0
+    while true {
+      let pid = waitpid(-1, &status, WNOHANG)
+      guard pid > 0 else { return }
+      let code = outrider_exit_of_status(status)
+      let exit: ProcessExit = code < 0 ? .signal(-code) : .code(code)
+      if pid == workerPID {
+        takeChannel()  // Its last words come before its end.
+        workerPID = nil
+        closeChannel()
+        pending.append(.workerExited(exit))
+      } else if pid == app.pid {
+        app.isGone()
+        pending.append(.appExited(exit, groupRemains: kill(-pid, 0) == 0))
+      }
+    }
+  }
+
+  private func takeChannel() {
+    do throws(FrameError) {
+      guard let (frames, ended) = try channel?.read() else { return }
+      for frame in frames { take(frame) }
+      if channel?.write() != true || ended { return closeChannel() }
+      if let channel { poll.watch(channel.descriptor, writing: channel.wantsToWrite) }
+    } catch {
+      message("the worker sent something malformed (\(error)): it is replaced")
+      closeChannel()
+      if let workerPID { kill(workerPID, SIGKILL) }
+    }
+  }
+
+  private func take(_ frame: WorkerFrame) {
+    switch frame {
+    case .bind(let id, let addresses):
+      do throws(ListenerTable.Failure) {
+        let descriptors = try listeners.bind(id: id, addresses)
+        send(.bound(id: id, addresses: addresses), descriptors)
+      } catch {
+        send(.bindFailed(id: id, address: error.address, reason: error.reason), [])
+      }
+    case .listen(let id):
+      if let failure = listeners.listen(id: id) {
+        message("cannot listen on \(failure.address): \(failure.reason)")
+        send(.bindFailed(id: id, address: failure.address, reason: failure.reason), [])
+      }
+    case .unbind(let addresses): listeners.unbind(addresses)
+    default: pending.append(.worker(frame))
+    }
+  }
+
+  // MARK: What is to be done
+
+  private func perform(_ action: LifecycleMachine.Action) {
+    switch action {
+    case .spawnWorker: spawnWorker()
+    case .killWorker: if let workerPID { kill(workerPID, SIGKILL) }
+    case .closeChannel: closeChannel()
+    case .send(let frame): send(frame, [])
+    case .sendInheritance(let state, let restarts): sendInheritance(state, restarts)
+    case .spawnApp(let spec): spawnApp(spec)
+    case .announceApp(let pid, let restarts):
+      guard let output = app.outputs.last else { return }
+      send(.appStarted(pid: pid, restarts: restarts), [output.standardOutput, output.standardError])
+    case .signalGroup(let pid, let signal): kill(-pid, signal)
+    case .killLeftovers(let pid):
+      if kill(-pid, SIGKILL) == 0 { message("cut: processes that the app left behind (group \(pid)) got SIGKILL") }
+    case .say(let text): message(text)
+    case .exit(let code): exitCode = code
+    }
+  }
+
+  private func spawnWorker() {
+    closeChannel()
+    listeners.forgetRequests()
+    var ends: [CInt] = [-1, -1]
+    guard socketpair(AF_UNIX, CInt(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0, &ends) == 0 else {
+      let text = String(cString: strerror(errno))
+      return pending.append(.workerSpawnFailed("cannot start the worker: \(text); raise the limit of open files"))
+    }
+    defer { close(ends[1]) }
+    _ = fcntl(ends[0], F_SETFL, O_NONBLOCK)
+    do throws(Spawn.Failure) {
+      var arguments = workerCommand
+      if arguments[0] == "/proc/self/exe" { arguments[0] = "outrider" }
+      workerPID = try Spawn.start(
+        file: workerCommand[0], arguments: arguments, environment: nil, descriptors: [-1, -1, -1, ends[1]])
+      channel = WorkerChannel(descriptor: ends[0])
+      poll.add(ends[0])
+    } catch {
+      close(ends[0])
+      let text = String(cString: strerror(error.error))
+      pending.append(.workerSpawnFailed("cannot start the worker \"\(workerCommand[0])\": \(text)"))
+    }
+  }
+
+  private func spawnApp(_ spec: AppSpec) {
+    do throws(Spawn.Failure) {
+      if let old = app.readyDescriptor { poll.remove(old) }
+      let pid = try app.start(spec)
+      if let descriptor = app.readyDescriptor { poll.add(descriptor) }
+      pending.append(.appSpawned(pid: pid))
+    } catch {
+      let (code, text) = Spawn.explain(error, spec: spec)
+      pending.append(.appSpawnFailed(code: code, message: text))
+    }
+  }
+
+  private func sendInheritance(_ state: LifecycleState, _ restarts: UInt32) {
+    let outputs = app.outputs
+    send(
+      .inherit(
+        Inheritance(
+          appPID: app.pid, state: state, restarts: restarts, outputs: outputs.map(\.pid), bound: listeners.bound,
+          listening: listeners.listening)),
+      outputs.flatMap { [$0.standardOutput, $0.standardError] })
+  }
+
+  private func send(_ frame: SupervisorFrame, _ descriptors: [CInt]) {
+    guard channel != nil else { return }
+    if channel?.send(frame, descriptors) == false { return closeChannel() }
+    if let channel, channel.wantsToWrite { poll.watch(channel.descriptor, writing: true) }
+  }
+
+  private func closeChannel() {
+    guard let channel else { return }
+    poll.remove(channel.descriptor)
+    channel.shut()
+    self.channel = nil
+  }
+}

@@ -1,0 +1,67 @@
+import CLinux
+import Glibc
+
+/// The supervisor's end of the channel to one worker: never blocks.
+struct WorkerChannel {
+  /// A worker that leaves so many bytes unread is broken.
+  static let limit = 16 << 20
+
+  let descriptor: CInt
+  private var source: FrameSource
+  private var assembler = FrameAssembler()
+  private var outgoing: [(bytes: ArraySlice<UInt8>, descriptors: [CInt])] = []
+  private var outgoingSize = 0
+
+  init(descriptor: CInt) {
+    self.descriptor = descriptor
+    source = FrameSource(descriptor: descriptor)
+  }
+
+  /// True while bytes wait for the socket to take them.
+  var wantsToWrite: Bool { !outgoing.isEmpty }
+
+  /// Takes the frame; false when the worker is gone or does not read. `descriptors` stay the caller's, who keeps
+  /// them open: a frame that has to wait holds copies.
+  mutating func send(_ frame: SupervisorFrame, _ descriptors: [CInt]) -> Bool {
+    let (kind, payload) = frame.encoded
+    let bytes = FrameAssembler.bytes(kind: kind, payload: payload, descriptorCount: descriptors.count)
+    let copies = descriptors.map { fcntl($0, F_DUPFD_CLOEXEC, 3) }
+    outgoing.append((bytes[...], copies))
+    outgoingSize += bytes.count
+    return write() && outgoingSize <= Self.limit
+  }
+
+  /// Writes what the socket takes; false when the worker is gone.
+  mutating func write() -> Bool {
+    while let first = outgoing.first {
+      let count = first.bytes.withUnsafeBytes {
+        outrider_send(descriptor, $0.baseAddress, $0.count, first.descriptors, first.descriptors.count)
+      }
+      if count < 0 { return errno == EAGAIN }
+      for copy in first.descriptors { close(copy) }
+      outgoingSize -= count
+      outgoing[0] = (first.bytes.dropFirst(count), [])
+      if outgoing[0].bytes.isEmpty { outgoing.removeFirst() }
+    }
+    return true
+  }
+
+  /// All frames that have arrived, and whether the channel has ended. Descriptors of a worker are not wanted.
+  mutating func read() throws(FrameError) -> (frames: [WorkerFrame], ended: Bool) {
+    var frames: [WorkerFrame] = []
+    while true {
+      let result = source.read(into: &assembler)
+      while let frame = try assembler.next() {
+        for descriptor in frame.descriptors { Glibc.close(descriptor) }
+        frames.append(try WorkerFrame(kind: frame.kind, payload: frame.payload))
+      }
+      if result != .some { return (frames, result == .ended) }
+    }
+  }
+
+  func shut() {
+    for frame in outgoing { for copy in frame.descriptors { close(copy) } }
+    for descriptor in assembler.descriptors { close(descriptor) }
+    close(descriptor)
+  }
+}

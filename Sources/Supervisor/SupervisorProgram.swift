@@ -1,0 +1,31 @@
+import CLinux
+import Glibc
+
+/// `outrider run`: the process that outlives its worker.
+package enum SupervisorProgram {
+  /// Runs until the end; returns the exit code of the whole: the app's, 128+N when signal N ended it, 126 or 127 when
+  /// it could not be started, 78 or another code that the worker gave up with, 70 without a worker.
+  ///
+  /// To be called on the main thread before any other thread exists: signals are blocked for the calling thread and
+  /// read from a descriptor.
+  /// - `workerCommand`: the worker's arguments, the first of them its executable; the channel is its descriptor 3.
+  ///   `/proc/self/exe` starts this program again and shows as `outrider` in the process list.
+  /// - `message`: shows one line to people, without the name of the program and the line's end.
+  package static func run(workerCommand: [String], message: @escaping (String) -> Void) -> Int32 {
+    outrider_become_subreaper()
+    let seed = UInt64.random(in: 0...UInt64.max)
+    guard !workerCommand.isEmpty,
+      let driver = SupervisorDriver(workerCommand: workerCommand, seed: seed, message: message)
+    else {
+      message("cannot start: \(String(cString: strerror(errno))); raise the limit of open files (`ulimit -n`)")
+      return 70
+    }
+    return driver.run()
+  }
+
+  /// One line on stderr in one write, so that lines of several processes do not mix.
+  package static func line(_ text: String) {
+    let bytes = Array("outrider: \(text)\n".utf8)
+    _ = write(2, bytes, bytes.count)
+  }
+}
