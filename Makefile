@@ -72,7 +72,7 @@ gate: dist/outrider ## What the release binary links, its size and its idle memo
 bench: build setup-bench ## The proxy beside Envoy, HAProxy and nginx, in one interleaved run
 	.venv/bin/python Benchmarks/proxy/compare.py $(BENCH)
 
-bench-check: build setup-bench ## The same, and it fails when a ratio of docs/performance is missed
+bench-check: build setup-bench ## The same, and it fails when one of its limits is missed
 	.venv/bin/python Benchmarks/proxy/compare.py --check $(BENCH)
 
 demo: ## A shop, a service that fails now and then, and Outrider between them (KEEP=1 leaves it up)

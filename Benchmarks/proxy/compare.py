@@ -52,7 +52,8 @@ end
 NGINX_TEMPORARY = "".join(
     f"{kind}_temp_path {{directory}}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
 NGINX_HEAD = (
-    "daemon off; worker_processes 1; pid {directory}/pid; error_log stderr crit; events {{ worker_connections 4096; }}\n"
+    "daemon off; worker_processes 1; pid {directory}/pid; error_log stderr crit;\n"
+    "events {{ worker_connections 4096; }}\n"
     "http {{ access_log off; keepalive_requests 1000000000; " + NGINX_TEMPORARY)
 NGINX_UPSTREAM = NGINX_HEAD + (
     "server {{ listen 127.0.0.1:{port}; location / {{ default_type text/plain; return 200 '{body}'; }} }} }}\n")
@@ -90,13 +91,14 @@ def free_port():
 
 
 def envoy_configuration(port, upstream):
+    filters = "type.googleapis.com/envoy.extensions.filters"
     manager = {
-        "@type": "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "@type": f"{filters}.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": "bench", "codec_type": "HTTP1", "generate_request_id": True, "use_remote_address": True,
         "route_config": {"virtual_hosts": [{
             "name": "all", "domains": ["*"], "routes": [{"match": {"prefix": "/"}, "route": {"cluster": "u"}}]}]},
         "http_filters": [{"name": "envoy.filters.http.router", "typed_config": {
-            "@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}}]}
+            "@type": f"{filters}.http.router.v3.Router"}}]}
     address = lambda number: {"socket_address": {"address": "127.0.0.1", "port_value": number}}
     return {"static_resources": {
         "listeners": [{"name": "l", "address": address(port), "filter_chains": [{"filters": [
@@ -112,7 +114,8 @@ class Server:
         self.name, self.port = name, port
         log = open(directory / "log", "wb")
         self.process = subprocess.Popen(
-            ["taskset", "-c", str(core), *map(str, argv)], stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=directory)
+            ["taskset", "-c", str(core), *map(str, argv)], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+            cwd=directory)
         log.close()
         self.await_reply(directory / "log")
         self.idle_memory = self.memory()
@@ -130,7 +133,8 @@ class Server:
                 problem = error
             pause.wait(0.1)
         self.stop()
-        sys.exit(f"{self.name} did not serve the upstream's reply: {problem}\n{log.read_text(errors='replace')[-3000:]}")
+        wrote = log.read_text(errors="replace")[-3000:]
+        sys.exit(f"{self.name} did not serve the upstream's reply: {problem}\n{wrote}")
 
     def tree(self):
         found, queue = [], [self.process.pid]
