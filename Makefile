@@ -71,9 +71,11 @@ gate: dist/outrider ## What the release binary links, its size and its idle memo
 
 bench: build setup-bench ## The proxy beside Envoy, HAProxy and nginx, in one interleaved run
 	.venv/bin/python Benchmarks/proxy/compare.py $(BENCH)
+	.venv/bin/python Benchmarks/proxy/steady.py
 
 bench-check: build setup-bench ## The same, and it fails when one of its limits is missed
 	.venv/bin/python Benchmarks/proxy/compare.py --check $(BENCH)
+	.venv/bin/python Benchmarks/proxy/steady.py --check
 
 demo: ## A shop, a service that fails now and then, and Outrider between them (KEEP=1 leaves it up)
 	@dev/demo.sh

@@ -52,6 +52,7 @@ procps ps
 packages_of_bench='
 haproxy haproxy
 util-linux taskset
+valgrind callgrind_control
 '
 
 # Debian puts servers under /usr/sbin, which is not on every user's PATH.

@@ -33,6 +33,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 PROXY_CORE, LOAD_CORE = 0, 1
 TICK = os.sysconf("SC_CLK_TCK")
 BODY = "x" * 99 + "\n"
+# What a proxy is started under; steady.py puts a counting tool here.
+WRAPPER = []
 
 WRK_SCRIPT = """
 wrk.headers["User-Agent"] = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"
@@ -52,6 +54,8 @@ end
 NGINX_TEMPORARY = "".join(
     f"{kind}_temp_path {{directory}}/{kind};" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
 NGINX_HEAD = (
+    # As root, nginx would run its worker as another user, whom the counting tools of steady.py cannot reach.
+    ("user root; " if os.geteuid() == 0 else "") +
     "daemon off; worker_processes 1; pid {directory}/pid; error_log stderr crit;\n"
     "events {{ worker_connections 4096; }}\n"
     "http {{ access_log off; keepalive_requests 1000000000; " + NGINX_TEMPORARY)
@@ -114,8 +118,8 @@ class Server:
         self.name, self.port = name, port
         log = open(directory / "log", "wb")
         self.process = subprocess.Popen(
-            ["taskset", "-c", str(core), *map(str, argv)], stdin=subprocess.DEVNULL, stdout=log, stderr=log,
-            cwd=directory)
+            ["taskset", "-c", str(core), *(WRAPPER if core == PROXY_CORE else []), *map(str, argv)],
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=directory)
         log.close()
         self.await_reply(directory / "log")
         self.idle_memory = self.memory()
@@ -253,7 +257,7 @@ def burst(server, connections, seconds, script):
     count = values["requests"]
     user, system = ((after[i] - before[i]) / count * 1e6 for i in (0, 1))
     return {
-        "rate": count / values["microseconds"] * 1e6, "user": user, "system": system, "cpu": user + system,
+        "count": count, "rate": count / values["microseconds"] * 1e6, "user": user, "system": system, "cpu": user + system,
         "p50": values["p50"], "p99": values["p99"], "rss": server.memory()}
 
 
@@ -330,6 +334,7 @@ def main():
     parser.add_argument("--only", default=",".join(STARTERS), help="comma-separated rows: " + ", ".join(STARTERS))
     parser.add_argument("--check", action="store_true", help="exit 1 when a limit is missed")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every server is ended
     names = options.only.split(",")
     if unknown := set(names) - set(STARTERS):
         parser.error(f"unknown row {', '.join(sorted(unknown))}; there are {', '.join(STARTERS)}")
