@@ -11,7 +11,7 @@ PYTEST := .venv/bin/python -m pytest -p no:osmem -q
 FILTER ?=
 SCENARIO ?=
 
-.PHONY: help build static test test-swift test-servers test-scenarios check lint gate bench bench-check demo \
+.PHONY: help build static test test-swift test-servers test-scenarios check lint format gate bench bench-check demo \
   clean setup-build setup-test setup-bench FORCE
 .DEFAULT_GOAL := build
 
@@ -65,6 +65,9 @@ check: lint gate ## Format, warnings, import rules, what is linked, size and idl
 lint: setup-test ## Format and warnings
 	$(SWIFT) format lint --strict -r Sources Tests Package.swift
 	dev/lint.sh $(BUILD)
+
+format: ## Rewrites the sources as the lint wants them
+	$(SWIFT) format -i -r Sources Tests Package.swift
 
 gate: dist/outrider ## What the release binary links, its size and its idle memory
 	dev/gate.sh dist/outrider
