@@ -11,7 +11,7 @@ PYTEST := .venv/bin/python -m pytest -p no:osmem -q
 FILTER ?=
 SCENARIO ?=
 
-.PHONY: help build static test test-swift test-servers test-scenarios check lint gate bench bench-check demo \
+.PHONY: help build static test test-swift test-servers test-scenarios check lint format gate bench bench-check demo \
   clean setup-build setup-test setup-bench FORCE
 .DEFAULT_GOAL := build
 
@@ -66,14 +66,19 @@ lint: setup-test ## Format and warnings
 	$(SWIFT) format lint --strict -r Sources Tests Package.swift
 	dev/lint.sh $(BUILD)
 
+format: ## Rewrites the sources as the lint wants them
+	$(SWIFT) format -i -r Sources Tests Package.swift
+
 gate: dist/outrider ## What the release binary links, its size and its idle memory
 	dev/gate.sh dist/outrider
 
 bench: build setup-bench ## The proxy beside Envoy, HAProxy and nginx, in one interleaved run
 	.venv/bin/python Benchmarks/proxy/compare.py $(BENCH)
+	.venv/bin/python Benchmarks/proxy/steady.py
 
-bench-check: build setup-bench ## The same, and it fails when a ratio of docs/performance is missed
+bench-check: build setup-bench ## The same, and it fails when one of its limits is missed
 	.venv/bin/python Benchmarks/proxy/compare.py --check $(BENCH)
+	.venv/bin/python Benchmarks/proxy/steady.py --check
 
 demo: ## A shop, a service that fails now and then, and Outrider between them (KEEP=1 leaves it up)
 	@dev/demo.sh

@@ -43,8 +43,11 @@ check_foundation() {
   unstripped=$(swift build -c release --scratch-path .build --show-bin-path)/outrider
   [ -f "$unstripped" ] || { echo "gate: $unstripped is not there; run 'make build'" >&2; exit 1; }
   # Symbols of module Foundation are mangled as $s10Foundation...; FoundationEssentials is 20 letters long.
-  if nm "$unstripped" 2>/dev/null | awk '$2 ~ /^[TtDdRr]$/ { print $3 }' | grep -qE '^_?\$s10Foundation[0-9A-Z]'; then
-    found="full Foundation"
+  # Each reader reads to the end: with pipefail an early exit would look like a failure of the writer.
+  local symbols
+  symbols=$(nm "$unstripped" 2>/dev/null | awk '$2 ~ /^[TtDdRr]$/ && $3 ~ /^_?\$s10Foundation[0-9A-Z]/ { n++ } END { print n + 0 }')
+  if [ "$symbols" != 0 ]; then
+    found="full Foundation ($symbols symbols)"
   fi
   if grep -qaE 'icudt[0-9]+|_FoundationICU' "$unstripped"; then
     found="${found:+$found, }ICU data"
@@ -86,7 +89,7 @@ check_idle_memory() {
   done
   sleep 2 # let what starting took be given back: idle is what is measured
   for pid in $(children_of $supervisor); do
-    if tr '\0' ' ' <"/proc/$pid/cmdline" | grep -q ' worker'; then worker=$pid; fi
+    case $(tr '\0' ' ' <"/proc/$pid/cmdline") in *' worker'*) worker=$pid ;; esac
   done
   for pid in $supervisor $worker; do
     read -r r a < <(memory_of "$pid")

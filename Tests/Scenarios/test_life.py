@@ -1,5 +1,6 @@
 """`outrider run` as the parent of a program: exit codes, signals, streams, restarts of the worker."""
 
+import json
 import os
 import signal
 import sys
@@ -167,3 +168,14 @@ def test_app_never_ready_says_what_it_waits_for(start):
     process = start({"app": {"port": rig.free_port(), "ready": {"tcp": True, "deadline": "2s"}}}, ["sleep", "60"])
     assert process.wait() != 0
     assert "ready" in process.stderr
+
+
+def test_as_process_1_it_reaps_forwards_and_passes_the_exit_code(place, ending):
+    """As a container's entry point: a process namespace of its own, where it is PID 1."""
+    namespace = ["unshare", "--pid", "--fork", "--mount-proc", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+    script = "(sleep 0.2 &); sleep 1; ps -e -o stat= | grep -c '^Z'; exit 3"
+    process = rig.Outrider(place, {"admin": {"listen": "127.0.0.1:0"}}, ["sh", "-c", script], wrap=namespace)
+    ending.append(process)
+    assert process.wait() == 3
+    texts = [json.loads(line) for line in rig.logs_of(process.state)]
+    assert any("0" in map(str, record.values()) for record in texts), f"a zombie was left: {texts}"

@@ -68,7 +68,8 @@ def test_files_source(start, place):
     log = place / "app.log"
     log.write_text("line-1-before\n")
     process = start(
-        {"logs": {"sources": {"file": {"files": [f"{place}/*.log"], "start": "beginning"}}}}, ["sleep", "60"]).wait_ready()
+        {"logs": {"sources": {"file": {"files": [f"{place}/*.log"], "start": "beginning"}}}},
+        ["sleep", "60"]).wait_ready()
     process.wait_logs(lambda lines: 1 in numbers(lines), "the line that was there")
     with log.open("a") as out:
         out.write("line-2-more\n")
@@ -201,7 +202,8 @@ def test_full_disk_under_the_spool_blocks_and_loses_nothing_accepted(start, pyth
     process = start(
         {"logs": {"spool": {"path": str(spool)}, "sinks": sink(rig.free_port())}},
         python_app("talker.py", 60000, "stay"), wrap=mount)
-    wait_until(lambda: str(spool) in process.stderr and "space" in process.stderr.lower(), "a line that names the place")
+    wait_until(
+        lambda: str(spool) in process.stderr and "space" in process.stderr.lower(), "a line that names the place")
     assert process.is_running and process.app()
     assert rig.status_of(process.socket, "/livez") == 200
     found = numbers(process.logs())

@@ -40,7 +40,8 @@ from control import Handler, serve
 ACTIONS = ("create", "delete", "index", "update")
 METADATA = {
     "_index", "_id", "routing", "pipeline", "require_alias", "require_data_stream", "dynamic_templates",
-    "list_executed_pipelines", "version", "version_type", "if_seq_no", "if_primary_term", "retry_on_conflict", "_source",
+    "list_executed_pipelines", "version", "version_type", "if_seq_no", "if_primary_term", "retry_on_conflict",
+    "_source",
 }
 RESERVED_FIELDS = {"_id", "_index", "_type", "_routing", "_source", "_field_names", "_ignored", "_seq_no", "_version"}
 FORBIDDEN_IN_INDEX = re.compile(r'[\\/*?"<>| ,#:]')

@@ -103,8 +103,9 @@ def test_create_of_a_known_id_conflicts_and_is_counted(bulk):
 
 def test_update_and_delete(bulk):
     bulk.call("POST", "/_bulk", documents(2), NDJSON)
-    body = lines({"update": {"_index": "shop", "_id": "n0"}}, {"doc": {"b": 2}}, {"delete": {"_index": "shop", "_id": "n1"}},
-                 {"delete": {"_index": "shop", "_id": "none"}})
+    body = lines(
+        {"update": {"_index": "shop", "_id": "n0"}}, {"doc": {"b": 2}},
+        {"delete": {"_index": "shop", "_id": "n1"}}, {"delete": {"_index": "shop", "_id": "none"}})
     assert statuses(bulk.call("POST", "/_bulk", body, NDJSON)[1]) == [200, 200, 404]
     kept = bulk.call("GET", "/_accepted")[1]["documents"]
     assert [d["source"] for d in kept] == [{"message": "line 0", "b": 2}]

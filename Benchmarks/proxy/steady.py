@@ -1,0 +1,134 @@
+"""What a proxied request costs in things that can be counted: user instructions and system calls.
+
+    python3 Benchmarks/proxy/steady.py [--only outrider,haproxy,nginx] [--seconds 3] [--check]
+
+Times differ between machines and hours; these counts hardly do, so thresholds stand on them. Instructions are counted
+by callgrind between two marks, with the proxy warmed before; system calls by `strace -c` on the running proxy. The
+load is that of compare.py: 64 kept-alive connections, seven request fields, a reply of 100 bytes.
+"""
+
+import argparse
+import os
+import pathlib
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+
+import compare
+
+# What Outrider has to stay under, a request.
+LIMITS = {"instructions": 40_000, "calls": 4.5}
+
+
+def load(server, seconds, script):
+    """The number of requests that a burst completed."""
+    return compare.burst(server, 64, seconds, script)["count"]
+
+
+def call(*arguments):
+    return subprocess.run([str(a) for a in arguments], capture_output=True, text=True, check=True, timeout=60).stdout
+
+
+def instructions(name, upstream, directory, seconds, script):
+    """User instructions a request, over the whole process tree."""
+    pattern = directory / "callgrind.%p"
+    compare.WRAPPER = [
+        compare.command("valgrind", "run dev/setup.sh bench"), "--tool=callgrind", "--trace-children=yes", "--quiet",
+        f"--callgrind-out-file={pattern}"]
+    try:
+        server = compare.STARTERS[name](upstream.port, directory / f"{name}-instructions")
+    finally:
+        compare.WRAPPER = []
+    try:
+        load(server, seconds, script)
+        traced = [pid for pid in server.tree() if callgrind_runs(pid)]
+        for pid in traced:
+            call("callgrind_control", "-z", pid)
+        count = load(server, seconds, script)
+        for pid in traced:
+            call("callgrind_control", "-d", pid)
+        return sum(total(directory, pid) for pid in traced) / count
+    finally:
+        server.stop()
+
+
+def callgrind_runs(pid):
+    try:
+        words = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+        return b"--tool=callgrind" in words and b"sleep" not in words
+    except OSError:
+        return False
+
+
+def total(directory, pid):
+    """Instructions of the dumps that callgrind wrote when asked (their names end with a number)."""
+    texts = [path.read_text() for path in directory.glob(f"callgrind.{pid}.*")]
+    return sum(int(n) for text in texts for n in re.findall(r"^(?:totals|summary): (\d+)", text, re.M)[:1])
+
+
+def watch(stream, attached):
+    """Reads what strace says to its end; sets `attached` when it has taken hold."""
+    for line in stream:
+        if "attached" in line:
+            attached.set()
+
+
+def calls(name, upstream, directory, seconds, script):
+    """System calls a request, over the whole process tree."""
+    server = compare.STARTERS[name](upstream.port, directory / f"{name}-calls")
+    try:
+        load(server, 1, script)
+        output = directory / f"{name}.strace"
+        targets = [word for pid in server.tree() for word in ("-p", str(pid))]
+        tracer = subprocess.Popen(
+            [compare.command("strace", "run dev/setup.sh bench"), "-f", "-c", "-o", str(output), *targets],
+            stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        attached = threading.Event()
+        threading.Thread(target=watch, args=(tracer.stderr, attached), daemon=True).start()
+        if not attached.wait(10):
+            tracer.kill()
+            sys.exit("strace could not attach: run as root, or set kernel.yama.ptrace_scope to 0")
+        count = load(server, seconds, script)
+        tracer.send_signal(signal.SIGINT)
+        tracer.wait(20)
+        made = re.search(r"^100\.00\s+\S+\s+\S*\s+(\d+)(?:\s+\d+)?\s+total$", output.read_text(), re.M)
+        return int(made.group(1)) / count
+    finally:
+        server.stop()
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--only", default="outrider,haproxy,nginx")
+    parser.add_argument("--seconds", type=int, default=3)
+    parser.add_argument("--check", action="store_true", help="exit 1 when Outrider is over a limit")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every server is ended
+    missed = 0
+    print("| Proxy | user instructions/request | system calls/request |\n| --- | --- | --- |")
+    with tempfile.TemporaryDirectory(prefix="outrider-steady-") as path:
+        directory = pathlib.Path(path)
+        script = directory / "load.lua"
+        script.write_text(compare.WRK_SCRIPT)
+        upstream = compare.start_nginx(
+            "the upstream", compare.LOAD_CORE, compare.NGINX_UPSTREAM, directory / "upstream")
+        try:
+            for name in options.only.split(","):
+                found = {
+                    "instructions": instructions(name, upstream, directory, options.seconds, script),
+                    "calls": calls(name, upstream, directory, options.seconds, script)}
+                print(f"| {name} | {found['instructions']:,.0f} | {found['calls']:.2f} |", flush=True)
+                for key, limit in LIMITS.items():
+                    if name == "outrider" and options.check and found[key] > limit:
+                        missed += 1
+                        print(f"MISSED: {found[key]:.1f} {key} a request, limit {limit}", file=sys.stderr)
+        finally:
+            upstream.stop()
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
