@@ -1,3 +1,4 @@
+import Dispatch
 import Logging
 import NIOCore
 import NIOPosix
@@ -60,14 +61,17 @@ import Testing
     return String(decoding: answer, as: UTF8.self)
   }
 
-  static func withServer(appReady: Bool, _ body: (Int) throws -> Void) async throws {
+  /// Runs blocking calls on a thread of their own: the tasks' threads must stay free for the server.
+  static func withServer(appReady: Bool, _ body: @escaping @Sendable (Int) throws -> Void) async throws {
     let (descriptor, port) = try listen()
     let server = AdminServer(
       endpoints: endpoints(appReady: appReady), group: MultiThreadedEventLoopGroup.singleton,
       logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() }))
     let task = Task { try await server.serve(descriptor: descriptor) }
     defer { task.cancel() }
-    try body(port)
+    try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
+      DispatchQueue.global().async { continuation.resume(with: Result { try body(port) }) }
+    }
   }
 
   static func get(_ port: Int, _ path: String, method: String = "GET", host: String = "127.0.0.1", extra: String = "")
@@ -77,7 +81,7 @@ import Testing
   }
 
   @Test func healthEndpointsTellSidecarAndAppApart() async throws {
-    try await Self.withServer(appReady: false) { port in
+    try await Self.withServer(appReady: false) { (port: Int) throws in
       #expect(try Self.get(port, "/livez").hasPrefix("HTTP/1.1 200"))
       #expect(try Self.get(port, "/readyz/sidecar").hasPrefix("HTTP/1.1 200"))
       #expect(try Self.get(port, "/readyz/outbound").hasPrefix("HTTP/1.1 200"))
@@ -89,7 +93,7 @@ import Testing
   }
 
   @Test func metricsStatusAndCommandsAnswer() async throws {
-    try await Self.withServer(appReady: true) { port in
+    try await Self.withServer(appReady: true) { (port: Int) throws in
       #expect(try Self.get(port, "/readyz").hasPrefix("HTTP/1.1 200"))
       #expect(try Self.get(port, "/metrics").hasSuffix("up 1\n"))
       #expect(try Self.get(port, "/status").contains("application/json"))
@@ -100,7 +104,7 @@ import Testing
   }
 
   @Test func aWebPageIsRefused() async throws {
-    try await Self.withServer(appReady: true) { port in
+    try await Self.withServer(appReady: true) { (port: Int) throws in
       #expect(try Self.get(port, "/quit", method: "POST", extra: "Origin: http://evil.example\r\n").hasPrefix("HTTP/1.1 403"))
       #expect(try Self.get(port, "/status", host: "evil.example").hasPrefix("HTTP/1.1 403"))
       #expect(try Self.get(port, "/status", host: "localhost:15000").hasPrefix("HTTP/1.1 200"))
