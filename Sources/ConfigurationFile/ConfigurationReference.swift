@@ -68,6 +68,7 @@ extension Leaf {
     case .text, .recordText: "text"
     case .secretText: "text with secrets"
     case .duration: "duration"
+    case .interval: "duration over 0"
     case .size: "size"
     case .integer: "number"
     case .fraction: "0 to 1"

@@ -4,7 +4,11 @@ package enum ConfigurationSchema {
     var root = object(KeyTable.root)
     root.insert(("$schema", .string("https://json-schema.org/draft/2020-12/schema")), at: 0)
     root.insert(("title", .string("Outrider configuration")), at: 1)
-    return JSONText.object(root).pretty() + "\n"
+    var shared = SharedParts()
+    shared.count(.object(root))
+    let body = shared.replace(.object(root), isRoot: true)
+    guard case .object(let entries) = body else { return "" }
+    return JSONText.object(entries + [("$defs", .object(shared.definitions))]).pretty() + "\n"
   }
 
   private static func object(_ keys: [Key]) -> [(String, JSONText)] {
@@ -80,6 +84,7 @@ package enum ConfigurationSchema {
   private static func alternatives(_ leaf: Leaf) -> [JSONText] {
     switch leaf {
     case .duration: return [.object([("const", .int(0))]), pattern("^(0|[0-9]+(ms|s|m|h))$")]
+    case .interval: return [pattern("^[0-9]+(ms|s|m|h)$")]
     case .size: return [.object([("type", .string("integer"))]), pattern("^[0-9]+(B|KiB|MiB|GiB)?$")]
     case .integer(let range):
       return [
@@ -145,5 +150,50 @@ indirect enum JSONText {
       let inner = entries.map { "\(margin)\(PlainText.json($0.0)): \($0.1.pretty(indent + 1))" }
       return "{\n" + inner.joined(separator: ",\n") + "\n\(end)}"
     }
+  }
+}
+
+/// Moves large parts that occur more than once to `$defs`, which keeps the schema small.
+private struct SharedParts {
+  private var counts: [String: Int] = [:]
+  private var names: [String: String] = [:]
+  private(set) var definitions: [(String, JSONText)] = []
+
+  mutating func count(_ value: JSONText) {
+    switch value {
+    case .object(let entries):
+      if let text = Self.key(value) { counts[text, default: 0] += 1 }
+      for entry in entries { count(entry.1) }
+    case .array(let values): for value in values { count(value) }
+    default: break
+    }
+  }
+
+  mutating func replace(_ value: JSONText, isRoot: Bool = false) -> JSONText {
+    switch value {
+    case .array(let values): return .array(values.map { replace($0) })
+    case .object(let entries):
+      guard !isRoot, let text = Self.key(value), (counts[text] ?? 0) > 1 else {
+        return .object(entries.map { ($0.0, replace($0.1)) })
+      }
+      if let name = names[text] { return Self.reference(name) }
+      let inner = JSONText.object(entries.map { ($0.0, replace($0.1)) })
+      let name = "part\(definitions.count + 1)"
+      names[text] = name
+      definitions.append((name, inner))
+      return Self.reference(name)
+    default: return value
+    }
+  }
+
+  private static func reference(_ name: String) -> JSONText { .object([("$ref", .string("#/$defs/\(name)"))]) }
+
+  /// nil = not a schema of its own, or too small to be worth a name.
+  private static func key(_ value: JSONText) -> String? {
+    guard case .object(let entries) = value, let first = entries.first?.0,
+      ["type", "anyOf", "description"].contains(first)
+    else { return nil }
+    let text = value.pretty()
+    return text.utf8.count > 300 ? text : nil
   }
 }

@@ -47,11 +47,11 @@ enum KeyTable {
     .key("tcp", .boolean, nil, "Ready when the port accepts a connection."),
     .key("exec", .list(.leaf(.text)), nil, "Ready when this command exits with 0."),
     .key("fd", .boolean, nil, "Ready when the app writes a newline to the descriptor named in `OUTRIDER_READY_FD`."),
-    .key("interval", .duration, "1s", "Time between probes."),
-    .key("timeout", .duration, "500ms", "Longest time for one probe."),
+    .key("interval", .interval, "1s", "Time between probes."),
+    .key("timeout", .interval, "500ms", "Longest time for one probe."),
     .key("healthy", .integer(1...1000), "1", "Successes in a row until ready."),
     .key("unhealthy", .integer(1...1000), "3", "Failures in a row until not ready."),
-    .key("deadline", .duration, "60s", "The first success must come within this time."),
+    .key("deadline", .interval, "60s", "The first success must come within this time."),
   ]
 
   static let telemetry: [Key] =
@@ -73,6 +73,6 @@ enum KeyTable {
     .key(
       "drain_delay", .duration, "0s", "Listeners still accept for this long after readiness fails; 5s in Kubernetes."),
     .key("drain_timeout", .duration, "30s", "Requests in flight may take this long."),
-    .key("deadline", .duration, "60s", "The whole stop may take this long."),
+    .key("deadline", .interval, "60s", "The whole stop may take this long."),
   ]
 }

@@ -70,14 +70,14 @@ extension KeyTable {
       [
         .key("bytes", .size, "5MiB", "A batch is sent at this size."),
         .key("records", .integer(1...10_000_000), "10000", "A batch is sent at this count."),
-        .key("age", .duration, "1s", "A batch is sent at this age."),
+        .key("age", .interval, "1s", "A batch is sent at this age."),
       ], "When a batch is sent."),
     .key("compress", .choice(["gzip", "none"]), "gzip", "The request body's coding."),
     .always(
       "retry",
       [
-        .key("initial", .duration, "1s", "First wait after a failure."),
-        .key("max", .duration, "60s", "Longest wait."),
+        .key("initial", .interval, "1s", "First wait after a failure."),
+        .key("max", .interval, "60s", "Longest wait."),
         .key("give_up", .word(["never"], or: .duration), "never", "A batch this old goes to the dead letter file."),
       ], "What follows a failure."),
     .key("dead_letter", .path, nil, "Refused records; `dead-letter/NAME.ndjson` in the state directory when absent."),

@@ -57,7 +57,7 @@ extension KeyTable {
       .key("from", .text, nil, "The store; may be left out when there is one."),
       .key("kv", .text, nil, "`MOUNT/PATH` in a vault store, without `data/`."),
       .key("key", .text, nil, "The name in an age, file or env store; the value's own name when absent."),
-      .key("refresh", .duration, "30s", "Time between looks for a change."),
+      .key("refresh", .interval, "30s", "Time between looks for a change."),
       .key("required", .boolean, "true", "The app does not start without it."),
       change,
     ] + Key.planned("database", "database_static", "pki", "common_name", "alt_names", "ip_sans", "uri_sans", "ttl")

@@ -14,9 +14,9 @@ extension KeyTable {
         "Where requests go that no route takes: `app`, a cluster's name, `http://host:port` or a list of these URLs."),
       .key("routes", .list(.record(route)), nil, "Rules for requests, first match wins."),
       .key("timeout", .duration, "15s", "Until the response head is complete, all tries included; 0 = none."),
-      .key("idle_timeout", .duration, "5m", "A stream without progress is ended after this."),
-      .key("head_timeout", .duration, "10s", "A request head must be complete within this time from its first byte."),
-      .key("downstream_idle", .duration, "1h", "A connection without a request is closed after this."),
+      .key("idle_timeout", .interval, "5m", "A stream without progress is ended after this."),
+      .key("head_timeout", .interval, "10s", "A request head must be complete within this time from its first byte."),
+      .key("downstream_idle", .interval, "1h", "A connection without a request is closed after this."),
       .key("retries", .leafOr(.integer(0...100), .record(retries)), defaultRetries, retriesSummary),
       .key("headers", .record(headers), nil, "Changes to header fields."),
       .key(
@@ -45,7 +45,7 @@ extension KeyTable {
     .key("attempts", .integer(0...100), "1", "Tries after the first."),
     .key(
       "on", .list(.leaf(.choice(retryConditions))), nil, "Conditions besides the three safe ones that are always on."),
-    .key("per_try_timeout", .duration, nil, "Longest time of one try until its response head."),
+    .key("per_try_timeout", .interval, nil, "Longest time of one try until its response head."),
     .key(
       "backoff",
       .record([
@@ -129,7 +129,7 @@ extension KeyTable {
           .key("pending", .integer(1...1_000_000), "1024", "Requests waiting for a connection."),
           .key("requests", .integer(1...1_000_000), "1024", "Requests in flight."),
         ], "The circuit breaker."),
-      .key("connect_timeout", .duration, "5s", "Longest time to connect."),
+      .key("connect_timeout", .interval, "5s", "Longest time to connect."),
       .always(
         "pool",
         [

@@ -15,8 +15,8 @@ extension Leaf {
     switch self {
     case .text, .secretText, .recordText:
       text.utf8.contains(0) ? Refusal(message: "the text holds a NUL character", wayOut: "remove `\\0`") : nil
-    case .duration: DurationText.parse(text) == nil ? durationRefusal(shown, text) : nil
-    case .size: ByteCountText.parse(text) == nil ? sizeRefusal(shown, text) : nil
+    case .duration, .interval: durationRefusal(shown, text)
+    case .size: sizeRefusal(shown, text)
     case .integer(let range):
       Int(text).map(range.contains) == true
         ? nil
@@ -85,7 +85,15 @@ extension Leaf {
     return Refusal(message: "`\(shown)` is not allowed here", wayOut: "\(near)allowed: \(list)")
   }
 
-  private func durationRefusal(_ shown: String, _ text: String) -> Refusal {
+  /// Ten years: far from any overflow of nanoseconds.
+  static let longest = Duration.seconds(87_600 * 3600)
+
+  private func durationRefusal(_ shown: String, _ text: String) -> Refusal? {
+    if let duration = DurationText.parse(text) {
+      if duration > Self.longest { return Refusal(message: "`\(shown)` is too long", wayOut: "write at most `87600h`") }
+      guard case .interval = self, duration == .zero else { return nil }
+      return Refusal(message: "`\(shown)` is no time at all", wayOut: "write a longer one, for example `1s`")
+    }
     let digits = text.prefix { $0.isASCII && $0.isNumber }
     let near: String? =
       switch text.dropFirst(digits.count).lowercased() {
@@ -101,7 +109,10 @@ extension Leaf {
       wayOut: way + "write a whole number and one of ms, s, m, h, for example `250ms`")
   }
 
-  private func sizeRefusal(_ shown: String, _ text: String) -> Refusal {
+  private func sizeRefusal(_ shown: String, _ text: String) -> Refusal? {
+    if let bytes = ByteCountText.parse(text) {
+      return bytes > 0 ? nil : Refusal(message: "`\(shown)` is no size", wayOut: "write at least `1`")
+    }
     let digits = text.prefix { $0.isASCII && $0.isNumber }
     let near: String? =
       switch text.dropFirst(digits.count).lowercased() {

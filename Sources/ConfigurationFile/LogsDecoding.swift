@@ -154,9 +154,6 @@ extension ConfigurationDecoder {
     view["batch"]["bytes"].size.assign(to: &sink.batchBytes)
     view["batch"]["records"].int.assign(to: &sink.batchRecords)
     view["batch"]["age"].duration.assign(to: &sink.batchAge)
-    if sink.batchBytes < 1 {
-      view["batch"]["bytes"].error("a batch of no bytes cannot be sent", "write for example `5MiB`")
-    }
     sink.gzip = (view["compress"].text ?? "gzip") == "gzip"
     view["retry"]["initial"].duration.assign(to: &sink.retryInitial)
     view["retry"]["max"].duration.assign(to: &sink.retryMax)

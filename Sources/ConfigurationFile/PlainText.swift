@@ -46,7 +46,7 @@ extension Leaf {
   var example: String {
     switch self {
     case .text, .secretText, .recordText: "text"
-    case .duration: "a duration such as `5s`"
+    case .duration, .interval: "a duration such as `5s`"
     case .size: "a size such as `1MiB`"
     case .integer(let range): "a whole number from \(range.lowerBound) to \(range.upperBound)"
     case .fraction: "a number from 0 to 1"

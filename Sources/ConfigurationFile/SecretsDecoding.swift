@@ -114,7 +114,6 @@ extension ConfigurationDecoder {
     guard let source = source(name, view, store) else { return nil }
     var value = SecretValueConfiguration(name: name, store: storeName, source: source)
     view["refresh"].duration.assign(to: &value.refresh)
-    if value.refresh == .zero { view["refresh"].error("`\(view.path).refresh` is zero", "write for example `30s`") }
     view["required"].bool.assign(to: &value.required)
     value.onChange = actions(view["on_change"])
     return value

@@ -19,7 +19,11 @@ indirect enum Leaf: Sendable {
   case secretText
   /// Text in which `${lower_case}` names a record's field.
   case recordText
+  /// 0 to ten years; 0 has a meaning of its own.
   case duration
+  /// Longer than 0, at most ten years.
+  case interval
+  /// At least one byte.
   case size
   case integer(ClosedRange<Int>)
   /// 0...1.

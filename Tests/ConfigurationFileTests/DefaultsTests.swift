@@ -119,6 +119,20 @@ import Vocabulary
     #expect(Workspace.problems("app: { stop: { signal: SIGTREM } }").contains("did you mean `SIGTERM`?"))
   }
 
+  @Test func compactJSON() throws {
+    let json = #"{"app":{"command":["a","\u0062\/c"],"port":8080},"inbound":{"web":{"listen":":80","timeout":"1s"}}}"#
+    let value = try Workspace.value(json)
+    #expect(value.app.command == ["a", "b/c"])
+    #expect(value.traffic.inbound[0].timeout == .seconds(1))
+  }
+
+  @Test func zeroAndEndlessTimes() throws {
+    #expect(Workspace.problems("app: { port: 1, ready: { tcp: true, interval: 0 } }").contains("`0` is no time at all"))
+    #expect(Workspace.problems("app: { stop: { grace: 1000000000h } }").contains("write at most `87600h`"))
+    #expect(Workspace.problems("logs: { spool: { limit: 0 } }").contains("`0` is no size"))
+    #expect(try Workspace.value("app: { stop: { grace: 0 } }").app.stopGrace == .zero)
+  }
+
   @Test func adminAndThreads() throws {
     let value = try Workspace.value(
       "admin: { listen: \"127.0.0.1:0\", socket: a.sock }\nthreads: 2\ntelemetry: { metrics: { prometheus: true } }")
