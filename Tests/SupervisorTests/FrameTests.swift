@@ -20,15 +20,17 @@ import Vocabulary
     .appReady(true, reason: ""), .appReady(false, reason: "503"), .actionSignal(64), .actionRestart, .inboundDrained,
     .flushed, .fatal(exitCode: -1), .quit, .reloaded,
   ]
-  static let supervisorFrames: [SupervisorFrame] = [
-    .bound(id: 1, addresses: addresses), .bindFailed(id: 2, address: addresses[1], reason: "in use"), .prepareApp,
-    .appStarted(pid: 12, restarts: 3), .appExited(.code(255)), .appExited(.signal(9)), .appReadyByDescriptor,
-    .openInbound, .draining, .closeInbound(timeout: .milliseconds(1234)), .finish(timeout: .zero), .reload,
-    .inherit(
-      Inheritance(
-        appPID: nil, state: .flushing, restarts: 2, outputs: [3, 4], bound: addresses, listening: [addresses[0]])),
-    .inherit(Inheritance(appPID: 9, state: .ready)),
-  ] + LifecycleState.allCases.map { .state($0) }
+  static let supervisorFrames: [SupervisorFrame] =
+    [
+      .bound(id: 1, addresses: addresses), .bindFailed(id: 2, address: addresses[1], reason: "in use"), .prepareApp,
+      .appStarted(pid: 12, restarts: 3), .appExited(.code(255)), .appExited(.signal(9)), .appReadyByDescriptor,
+      .openInbound, .draining, .closeInbound(timeout: .milliseconds(1234)), .finish(timeout: .zero), .reload,
+      .inherit(
+        Inheritance(
+          appPID: nil, state: .flushing, restarts: 2, workerRestarts: 5, outputs: [3, 4], bound: addresses,
+          listening: [addresses[0]])),
+      .inherit(Inheritance(appPID: 9, state: .ready)),
+    ] + LifecycleState.allCases.map { .state($0) }
 
   @Test func everyFrameComesBackAsItWas() throws {
     for frame in Self.workerFrames {
@@ -58,7 +60,9 @@ import Vocabulary
     #expect(throws: FrameError.self) { try WorkerFrame(kind: 3, payload: endless[...]) }
     #expect(throws: FrameError.self) { try WorkerFrame(kind: 6, payload: [1, 0, 0, 0, 0xFF]) }
     #expect(throws: FrameError.self) { try WorkerFrame(kind: 11, payload: [65, 0, 0, 0]) }
-    #expect(throws: FrameError.self) { try WorkerFrame(kind: 9, payload: AppSpec(arguments: [], environment: []).bytes) }
+    #expect(throws: FrameError.self) {
+      try WorkerFrame(kind: 9, payload: AppSpec(arguments: [], environment: []).bytes)
+    }
     let many = WorkerFrame.unbind(Array(repeating: Self.addresses[0], count: FrameLimits.addresses + 1)).encoded
     #expect(throws: FrameError.self) { try WorkerFrame(kind: many.kind, payload: many.payload[...]) }
     var assembler = FrameAssembler()

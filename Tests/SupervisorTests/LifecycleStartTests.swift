@@ -118,6 +118,15 @@ import Testing
     #expect(life.exitCode == 73)
   }
 
+  @Test func aWorkerThatClosedItsChannelIsKilledAfterASecond() {
+    var life = Life(.ready)
+    life.on(.channelEnded)
+    #expect(Life.words(life.wait(.milliseconds(999))) == [])
+    #expect(Life.words(life.wait(.milliseconds(1))) == ["killWorker"])
+    #expect(Life.words(life.on(.workerExited(.signal(9)))) == ["spawnWorker"])
+    #expect(Life.words(life.wait(.seconds(4))) == [])
+  }
+
   @Test func policiesOfRestart() {
     for (policy, exit, restarts) in [
       (AppConfiguration.Restart.never, ProcessExit.code(1), false), (.onFailure, .code(0), false),

@@ -13,11 +13,14 @@ final class SupervisedRun {
   /// `scenario`: the JSON members of the fake worker's scenario, without braces.
   init(_ scenario: String) throws {
     var template = Array("/tmp/outrider-life-XXXXXX".utf8CString)
-    let path = template.withUnsafeMutableBufferPointer { $0.baseAddress.flatMap { mkdtemp($0) }.map { String(cString: $0) } }
+    let path = template.withUnsafeMutableBufferPointer {
+      $0.baseAddress.flatMap { mkdtemp($0) }.map { String(cString: $0) }
+    }
     directory = try #require(path)
     let members = ["\"log\": \"\(directory)/log\"", "\"out\": \"\(directory)/out\""] + [scenario]
     let text = "{" + members.filter { !$0.isEmpty }.joined(separator: ", ") + "}"
     try Self.write(text.replacing("DIRECTORY", with: directory), to: directory + "/scenario.json")
+    try Self.write("#!/no/such/interpreter\n", to: directory + "/script")
     let errors = open(directory + "/stderr", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
     let input = open("/dev/null", O_RDONLY | O_CLOEXEC)
     defer {
@@ -39,6 +42,8 @@ final class SupervisedRun {
       kill(pid, SIGKILL)
       waitpid(pid, nil, 0)
     }
+    for name in ["log", "out", "scenario.json", "stderr", "script", "s"] { unlink(directory + "/" + name) }
+    rmdir(directory)
   }
 
   static func write(_ text: String, to path: String) throws {

@@ -22,7 +22,7 @@ import Testing
     _ = try run.eventually("up") { run.text("out").contains("up\n") ? true : nil }
     run.signal(SIGTERM)
     #expect(try run.end() == .code(5))
-    #expect(run.text("out").hasSuffix("bye\n"))
+    #expect(run.text("out").contains("bye\n"))
     let log = run.log
     let order = ["draining", "closeInbound", "appExited 0 5", "finish", "flushed"]
     #expect(log.filter(order.contains) == order)
@@ -104,11 +104,12 @@ import Testing
     }
     run.signal(SIGTERM)
     #expect(try run.end() == .code(0))
-    let lines = run.text("out").split(separator: "\n")
-    let last = try #require(lines.last?.split(separator: " ").last.flatMap { Int($0) })
-    // A killed worker may take with it only what it had read and not written yet: here at most a line or two.
-    #expect(lines.count >= last - 12)
-    #expect(lines.suffix(2) == ["\(last)", "end \(last)"])
+    let numbers = run.text("out").split(separator: "\n").compactMap { Int($0.split(separator: " ").last ?? "") }
+    // A killed worker takes with it only what it had read and not written yet: one gap for each kill at most.
+    let gaps = zip(numbers, numbers.dropFirst().dropLast()).filter { $1 != $0 + 1 }
+    #expect(gaps.count <= 3 && gaps.allSatisfy { $0 < $1 })
+    #expect(numbers.suffix(2).first == numbers.last)
+    #expect(run.text("out").hasSuffix("end \(numbers.last ?? 0)\n"))
   }
 
   @Test func aWorkerKilledWhileStoppingIsReplacedToFlush() throws {
@@ -122,7 +123,7 @@ import Testing
     try SupervisedRun.write(scenario, to: run.directory + "/scenario.json")
     kill(try run.number("worker "), SIGKILL)
     #expect(try run.end() == .code(3))
-    #expect(run.text("out").hasSuffix("bye\n"))
+    #expect(run.text("out").contains("bye\n"))
     #expect(run.log.contains("flushed"))
   }
 
@@ -137,8 +138,7 @@ import Testing
       ("\"app\": [\"true\"], \"group\": \"no-such-group\"", 126, "there is no such group"),
     ]
     for (scenario, code, text) in cases {
-      let run = try SupervisedRun(scenario.replacing("DIRECTORY/script", with: "/tmp/outrider-no-interpreter"))
-      try SupervisedRun.write("#!/no/such/interpreter\n", to: "/tmp/outrider-no-interpreter")
+      let run = try SupervisedRun(scenario)
       #expect(try run.end() == .code(code), "\(scenario)")
       #expect(run.text("stderr").contains(text), "\(scenario): \(run.text("stderr"))")
     }
@@ -189,7 +189,8 @@ import Testing
 
   @Test func orphansAreReapedAndLeftoversEnd() throws {
     let run = try SupervisedRun(
-      Self.shell("(setsid sh -c 'echo orphan $$; exit 0' &); (sleep 1000 & echo left $!); while :; do sleep 0.05; done"))
+      Self.shell("(setsid sh -c 'echo orphan $$; exit 0' &); (sleep 1000 & echo left $!); while :; do sleep 0.05; done")
+    )
     let left: Int32 = try run.eventually("the leftover") {
       run.text("out").split(separator: "\n").first { $0.hasPrefix("left ") }.flatMap { Int32($0.dropFirst(5)) }
     }
@@ -216,7 +217,9 @@ import Testing
     _ = try run.line("state ready")
     let status = SupervisedRun.text("/proc/\(run.pid)/status").split(separator: "\n")
     func value(_ name: String) -> Int? {
-      status.first { $0.hasPrefix(name) }?.split(whereSeparator: { " \t".contains($0) }).dropFirst().first.flatMap { Int($0) }
+      status.first { $0.hasPrefix(name) }?.split(whereSeparator: { " \t".contains($0) }).dropFirst().first.flatMap {
+        Int($0)
+      }
     }
     #expect(value("Threads:") == 1)
     #expect(try #require(value("RssAnon:")) < 4096)

@@ -17,8 +17,10 @@ enum Spawn {
     var stage: CInt = 0
     var words: [UnsafeMutablePointer<CChar>?] = arguments.map { strdup($0) } + [nil]
     var variables: [UnsafeMutablePointer<CChar>?] = (environment ?? []).map { strdup($0) } + [nil]
-    let texts = [strdup(file), directory.map { strdup($0) } ?? nil, user.map { strdup($0) } ?? nil,
-      group.map { strdup($0) } ?? nil]
+    let texts = [
+      strdup(file), directory.map { strdup($0) } ?? nil, user.map { strdup($0) } ?? nil,
+      group.map { strdup($0) } ?? nil,
+    ]
     defer {
       for text in words + texts { free(text) }
       for text in variables { erase(text) }
@@ -58,14 +60,22 @@ enum Spawn {
     case Int32(OUTRIDER_SPAWN_EXEC.rawValue): return explainExec(failure.error, command, text)
     case Int32(OUTRIDER_SPAWN_DIRECTORY.rawValue):
       let directory = spec.workingDirectory ?? ""
-      return (126, "cannot start \"\(command)\": working directory \"\(directory)\": \(text); correct app.working_directory")
+      return (
+        126, "cannot start \"\(command)\": working directory \"\(directory)\": \(text); correct app.working_directory"
+      )
     case Int32(OUTRIDER_SPAWN_USER.rawValue):
-      return (126, "cannot start \"\(command)\" as user \"\(spec.user ?? "")\": \(privilege(failure.error, text, "user"))")
+      return (
+        126, "cannot start \"\(command)\" as user \"\(spec.user ?? "")\": \(privilege(failure.error, text, "user"))"
+      )
     case Int32(OUTRIDER_SPAWN_GROUP.rawValue):
       let group = spec.group ?? spec.user ?? ""
-      return (126, "cannot start \"\(command)\" with the group of \"\(group)\": \(privilege(failure.error, text, "group"))")
+      return (
+        126, "cannot start \"\(command)\" with the group of \"\(group)\": \(privilege(failure.error, text, "group"))"
+      )
     default:
-      return (126, "cannot start \"\(command)\": \(text); the limits of processes or open files may be reached (`ulimit -a`)")
+      return (
+        126, "cannot start \"\(command)\": \(text); the limits of processes or open files may be reached (`ulimit -a`)"
+      )
     }
   }
 

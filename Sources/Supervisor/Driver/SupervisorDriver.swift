@@ -15,6 +15,8 @@ final class SupervisorDriver {
   private var app = AppProcess()
   private var listeners = ListenerTable()
   private var exitCode: Int32?
+  /// SI_KERNEL: no process sent the signal. A SIGHUP of this kind says that the terminal is gone.
+  private static let sentByKernel: Int32 = 0x80
 
   /// nil when the system has no descriptors to give.
   init?(workerCommand: [String], seed: UInt64, message: @escaping (String) -> Void) {
@@ -79,7 +81,7 @@ final class SupervisorDriver {
       let number = Int32(info.ssi_signo)
       if number == SIGCHLD {
         reap()
-      } else if number == SIGHUP, info.ssi_code == 0x80 /* SI_KERNEL: nobody sent it, the terminal went away */ {
+      } else if number == SIGHUP, info.ssi_code == Self.sentByKernel {
         pending.append(.hangup)
       } else {
         pending.append(.signal(number))
@@ -111,7 +113,11 @@ final class SupervisorDriver {
     do throws(FrameError) {
       guard let (frames, ended) = try channel?.read() else { return }
       for frame in frames { take(frame) }
-      if channel?.write() != true || ended { return closeChannel() }
+      if ended {
+        pending.append(.channelEnded)
+        return closeChannel()
+      }
+      channel?.write()
       if let channel { poll.watch(channel.descriptor, writing: channel.wantsToWrite) }
     } catch {
       message("the worker sent something malformed (\(error)): it is replaced")
@@ -147,12 +153,14 @@ final class SupervisorDriver {
     case .killWorker: if let workerPID { kill(workerPID, SIGKILL) }
     case .closeChannel: closeChannel()
     case .send(let frame): send(frame, [])
-    case .sendInheritance(let state, let restarts): sendInheritance(state, restarts)
+    case .sendInheritance(let state, let restarts, let workers): sendInheritance(state, restarts, workers)
     case .spawnApp(let spec): spawnApp(spec)
     case .announceApp(let pid, let restarts):
       guard let output = app.outputs.last else { return }
       send(.appStarted(pid: pid, restarts: restarts), [output.standardOutput, output.standardError])
-    case .signalGroup(let pid, let signal): kill(-pid, signal)
+    case .signalGroup(let pid, let signal):
+      // An app that left its own group is still found by its number.
+      if kill(-pid, signal) != 0, errno == ESRCH, pid == app.pid { kill(pid, signal) }
     case .killLeftovers(let pid):
       if kill(-pid, SIGKILL) == 0 { message("cut: processes that the app left behind (group \(pid)) got SIGKILL") }
     case .say(let text): message(text)
@@ -196,26 +204,30 @@ final class SupervisorDriver {
     }
   }
 
-  private func sendInheritance(_ state: LifecycleState, _ restarts: UInt32) {
+  private func sendInheritance(_ state: LifecycleState, _ restarts: UInt32, _ workerRestarts: UInt32) {
     let outputs = app.outputs
     send(
       .inherit(
         Inheritance(
-          appPID: app.pid, state: state, restarts: restarts, outputs: outputs.map(\.pid), bound: listeners.bound,
-          listening: listeners.listening)),
+          appPID: app.pid, state: state, restarts: restarts, workerRestarts: workerRestarts,
+          outputs: outputs.map(\.pid), bound: listeners.bound, listening: listeners.listening)),
       outputs.flatMap { [$0.standardOutput, $0.standardError] })
   }
 
   private func send(_ frame: SupervisorFrame, _ descriptors: [CInt]) {
     guard channel != nil else { return }
-    if channel?.send(frame, descriptors) == false { return closeChannel() }
+    if channel?.send(frame, descriptors) == false {
+      message("the worker does not read its channel: it is replaced")
+      if let workerPID { kill(workerPID, SIGKILL) }
+      return closeChannel()
+    }
     if let channel, channel.wantsToWrite { poll.watch(channel.descriptor, writing: true) }
   }
 
   private func closeChannel() {
-    guard let channel else { return }
-    poll.remove(channel.descriptor)
-    channel.shut()
-    self.channel = nil
+    guard let descriptor = channel?.descriptor else { return }
+    poll.remove(descriptor)
+    channel?.shut()
+    channel = nil
   }
 }

@@ -20,30 +20,33 @@ struct WorkerChannel {
   /// True while bytes wait for the socket to take them.
   var wantsToWrite: Bool { !outgoing.isEmpty }
 
-  /// Takes the frame; false when the worker is gone or does not read. `descriptors` stay the caller's, who keeps
-  /// them open: a frame that has to wait holds copies.
+  /// Takes the frame; false when the worker does not read. `descriptors` stay the caller's: a frame holds copies.
+  /// To a worker that is gone nothing is sent; its last words are still to be read.
   mutating func send(_ frame: SupervisorFrame, _ descriptors: [CInt]) -> Bool {
     let (kind, payload) = frame.encoded
     let bytes = FrameAssembler.bytes(kind: kind, payload: payload, descriptorCount: descriptors.count)
     let copies = descriptors.map { fcntl($0, F_DUPFD_CLOEXEC, 3) }
     outgoing.append((bytes[...], copies))
     outgoingSize += bytes.count
-    return write() && outgoingSize <= Self.limit
+    write()
+    return outgoingSize <= Self.limit
   }
 
-  /// Writes what the socket takes; false when the worker is gone.
-  mutating func write() -> Bool {
+  /// Writes what the socket takes.
+  mutating func write() {
     while let first = outgoing.first {
       let count = first.bytes.withUnsafeBytes {
         outrider_send(descriptor, $0.baseAddress, $0.count, first.descriptors, first.descriptors.count)
       }
-      if count < 0 { return errno == EAGAIN }
+      if count < 0 {
+        if errno != EAGAIN { dropOutgoing() }
+        return
+      }
       for copy in first.descriptors { close(copy) }
       outgoingSize -= count
       outgoing[0] = (first.bytes.dropFirst(count), [])
       if outgoing[0].bytes.isEmpty { outgoing.removeFirst() }
     }
-    return true
   }
 
   /// All frames that have arrived, and whether the channel has ended. Descriptors of a worker are not wanted.
@@ -59,8 +62,14 @@ struct WorkerChannel {
     }
   }
 
-  func shut() {
+  private mutating func dropOutgoing() {
     for frame in outgoing { for copy in frame.descriptors { close(copy) } }
+    outgoing = []
+    outgoingSize = 0
+  }
+
+  mutating func shut() {
+    dropOutgoing()
     for descriptor in assembler.descriptors { close(descriptor) }
     close(descriptor)
   }

@@ -68,6 +68,7 @@ extension FrameWriter {
     write(value.appPID ?? 0)
     write(value.state)
     write(value.restarts)
+    write(value.workerRestarts)
     write(UInt32(value.outputs.count))
     for pid in value.outputs { write(pid) }
     write(value.bound)
@@ -80,12 +81,13 @@ extension FrameReader {
     let pid = try int32()
     let state = try state()
     let restarts = try uint32()
+    let workerRestarts = try uint32()
     let count = try uint32()
     guard count <= 100 else { throw FrameError("more than 100 outputs") }
     var outputs: [Int32] = []
     for _ in 0..<count { outputs.append(try int32()) }
     return Inheritance(
-      appPID: pid == 0 ? nil : pid, state: state, restarts: restarts, outputs: outputs, bound: try addresses(),
-      listening: try addresses())
+      appPID: pid == 0 ? nil : pid, state: state, restarts: restarts, workerRestarts: workerRestarts,
+      outputs: outputs, bound: try addresses(), listening: try addresses())
   }
 }

@@ -36,6 +36,8 @@ package struct Inheritance: Sendable, Equatable {
   package var appPID: Int32?
   package var state: LifecycleState
   package var restarts: UInt32
+  /// How often a worker was replaced so far, this one included.
+  package var workerRestarts: UInt32
   /// The processes whose output is not read to its end yet, oldest first: at most the last few, and the running app.
   package var outputs: [Int32]
   /// The addresses that are bound already, and of them those that listen.
@@ -43,12 +45,13 @@ package struct Inheritance: Sendable, Equatable {
   package var listening: [Address]
 
   package init(
-    appPID: Int32?, state: LifecycleState, restarts: UInt32 = 0, outputs: [Int32] = [], bound: [Address] = [],
-    listening: [Address] = []
+    appPID: Int32?, state: LifecycleState, restarts: UInt32 = 0, workerRestarts: UInt32 = 0, outputs: [Int32] = [],
+    bound: [Address] = [], listening: [Address] = []
   ) {
     self.appPID = appPID
     self.state = state
     self.restarts = restarts
+    self.workerRestarts = workerRestarts
     self.outputs = outputs
     self.bound = bound
     self.listening = listening

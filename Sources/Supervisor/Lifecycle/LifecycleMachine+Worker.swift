@@ -11,6 +11,7 @@ extension LifecycleMachine {
     workerSince = now
     workerWaitsFor = ""
     fatalCode = nil
+    killWorkerAt = nil
     actions.append(.spawnWorker)
   }
 
@@ -20,7 +21,9 @@ extension LifecycleMachine {
       return end(with: 70, because: text, at: now)
     }
     worker = .present
-    if workerSpawns > 1 { actions.append(.sendInheritance(state: state, restarts: restarts)) }
+    if workerSpawns > 1 {
+      actions.append(.sendInheritance(state: state, restarts: restarts, workerRestarts: workerRestarts))
+    }
     switch stop {
     case .closing: stopApp(at: now)
     case .flushing(let until): sendFinish(until: until, at: now)
@@ -79,6 +82,7 @@ extension LifecycleMachine {
 
   mutating func workerIsGone(_ exit: ProcessExit, at now: Duration) {
     worker = .none
+    killWorkerAt = nil
     guard !isStopping else { return workerIsGoneWhileStopping(exit, at: now) }
     if !wasReady, let code = fatalCode ?? (exit == .code(Self.configurationError) ? Self.configurationError : nil) {
       return end(with: code, because: "the worker cannot go on", at: now)

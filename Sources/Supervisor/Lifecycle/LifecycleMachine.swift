@@ -7,6 +7,8 @@ struct LifecycleMachine {
     /// A frame of the present worker; those about sockets are the driver's own business.
     case worker(WorkerFrame)
     case workerSpawnFailed(String)
+    /// The channel has ended; the process should end at once.
+    case channelEnded
     case workerExited(ProcessExit)
     case appSpawned(pid: Int32)
     /// `code` is 126 or 127, as shells use them.
@@ -31,7 +33,7 @@ struct LifecycleMachine {
     /// To the present worker; dropped when there is none.
     case send(SupervisorFrame)
     /// Send `inherit` with all descriptors.
-    case sendInheritance(state: LifecycleState, restarts: UInt32)
+    case sendInheritance(state: LifecycleState, restarts: UInt32, workerRestarts: UInt32)
     case spawnApp(AppSpec)
     /// Send `appStarted` with the descriptors of its output.
     case announceApp(pid: Int32, restarts: UInt32)
@@ -118,6 +120,8 @@ struct LifecycleMachine {
   var workerSince = Duration.zero
   var workerFailures = 0
   var respawnedWhileStopping = false
+  /// A worker without a channel is of no use: it is killed if it does not end by itself.
+  var killWorkerAt: Duration?
   var workerWaitsFor = ""
   var fatalCode: Int32?
   var appStarts: UInt32 = 0
@@ -139,6 +143,7 @@ struct LifecycleMachine {
 
   /// The app's restarts so far.
   var restarts: UInt32 { appStarts == 0 ? 0 : appStarts - 1 }
+  var workerRestarts: UInt32 { UInt32(max(workerSpawns - 1, 0)) }
   var isStopping: Bool { stop != .no }
 
   /// The one funnel.
@@ -148,6 +153,7 @@ struct LifecycleMachine {
     case .start: startWorker(at: now)
     case .worker(let frame): take(frame, at: now)
     case .workerSpawnFailed(let message): workerCannotStart(message, at: now)
+    case .channelEnded: if worker.isRunning { killWorkerAt = now + Self.leavingTime }
     case .workerExited(let exit): workerIsGone(exit, at: now)
     case .appSpawned(let pid): appRuns(pid, at: now)
     case .appSpawnFailed(let code, let message): appCannotStart(code, message, at: now)
@@ -237,12 +243,17 @@ struct LifecycleMachine {
     case .no, .done: break
     }
     if let leftovers { times.append(leftovers.killAt) }
+    if let killWorkerAt { times.append(killWorkerAt) }
     if let waitLine { times.append(waitLine.next) }
     return times.min()
   }
 
   private mutating func passDeadlines(at now: Duration) {
     if case .waiting(let until) = worker, until <= now, !isStopping { startWorker(at: now) }
+    if let time = killWorkerAt, time <= now {
+      actions.append(.killWorker)
+      killWorkerAt = nil
+    }
     switch app {
     case .waiting(let until) where until <= now && worker == .prepared && !isStopping: requestApp()
     case .restarting(let pid, let killAt) where killAt <= now && !isStopping:
