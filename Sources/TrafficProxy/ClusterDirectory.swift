@@ -1,0 +1,136 @@
+import NIOCore
+import NIOPosix
+import Synchronization
+import Traffic
+import Vocabulary
+
+#if canImport(Glibc)
+  import Glibc
+#else
+  import Musl
+#endif
+
+/// Where an endpoint is reached and what it is called.
+struct ResolvedEndpoint: Sendable, Equatable {
+  var address: SocketAddress
+  /// The Host field for it: the configured name, with the port unless it is 80.
+  var host: String
+  var weight: Int
+}
+
+/// What all event loops share about a cluster: limits in use, and its endpoints as resolution last found them.
+final class ClusterShared: Sendable {
+  enum Resolution: Sendable {
+    /// No answer yet.
+    case pending
+    case ready([ResolvedEndpoint])
+    /// No answer was ever good; the text says why.
+    case failed(String)
+  }
+
+  let configuration: ClusterConfiguration
+  let isApp: Bool
+  let requests = Atomic<Int>(0)
+  let connections = Atomic<Int>(0)
+  let pending = Atomic<Int>(0)
+  let retries = Atomic<Int>(0)
+  private let resolution: Mutex<Resolution>
+  private let names: [(host: String, port: Int, weight: Int)]
+  private let fixed: [ResolvedEndpoint]
+
+  init(_ configuration: ClusterConfiguration, app: Address?) {
+    self.configuration = configuration
+    isApp = configuration.name == "app"
+    var endpoints: [EndpointConfiguration] = []
+    if isApp {
+      endpoints = app.map { [EndpointConfiguration(address: $0)] } ?? []
+    } else {
+      switch configuration.discovery {
+      case .fixed(let list): endpoints = list
+      case .dns(let host, let port): endpoints = [EndpointConfiguration(address: .tcp(host: host, port: port))]
+      }
+    }
+    var names: [(host: String, port: Int, weight: Int)] = []
+    var fixed: [ResolvedEndpoint] = []
+    for endpoint in endpoints {
+      switch endpoint.address {
+      case .unix(let path):
+        if let address = try? SocketAddress(unixDomainSocketPath: path) {
+          fixed.append(ResolvedEndpoint(address: address, host: "localhost", weight: endpoint.weight))
+        }
+      case .tcp(let host, let port):
+        if let address = try? SocketAddress(ipAddress: host.isEmpty ? "127.0.0.1" : host, port: port) {
+          fixed.append(
+            ResolvedEndpoint(address: address, host: Self.host(host, port), weight: endpoint.weight))
+        } else {
+          names.append((host, port, endpoint.weight))
+        }
+      }
+    }
+    self.names = names
+    self.fixed = fixed
+    resolution = Mutex(names.isEmpty ? .ready(fixed) : .pending)
+  }
+
+  private static func host(_ host: String, _ port: Int) -> String {
+    let name = host.contains(":") ? "[\(host)]" : host
+    return port == 80 ? name : "\(name):\(port)"
+  }
+
+  var current: Resolution { resolution.withLock { $0 } }
+  var needsResolver: Bool { !names.isEmpty }
+
+  /// Asks the system's resolver; blocks. Returns true when loops must be told.
+  func resolve() -> Bool {
+    var found = fixed
+    var failure = ""
+    for name in names {
+      switch Self.lookUp(name.host, name.port) {
+      case .success(let addresses):
+        found += addresses.map {
+          ResolvedEndpoint(address: $0, host: Self.host(name.host, name.port), weight: name.weight)
+        }
+      case .failure(let error): failure = "`\(name.host)` does not resolve: \(error.text)"
+      }
+    }
+    return resolution.withLock { state in
+      if case .ready(let old) = state {
+        // The last good answer is kept when a name fails.
+        if !failure.isEmpty || old == found { return false }
+        state = .ready(found)
+        return true
+      }
+      state = found.isEmpty ? .failed(failure) : .ready(found)
+      return true
+    }
+  }
+
+  private struct LookUpError: Error { var text: String }
+
+  private static func lookUp(_ host: String, _ port: Int) -> Result<[SocketAddress], LookUpError> {
+    var hints = addrinfo()
+    hints.ai_family = AF_UNSPEC
+    #if canImport(Glibc)
+      hints.ai_socktype = Int32(SOCK_STREAM.rawValue)
+    #else
+      hints.ai_socktype = SOCK_STREAM
+    #endif
+    var list: UnsafeMutablePointer<addrinfo>?
+    let code = getaddrinfo(host, String(port), &hints, &list)
+    guard code == 0 else { return .failure(LookUpError(text: String(cString: gai_strerror(code)))) }
+    defer { freeaddrinfo(list) }
+    var addresses: [SocketAddress] = []
+    var entry = list
+    while let info = entry {
+      if let raw = UnsafeRawPointer(info.pointee.ai_addr) {
+        if info.pointee.ai_family == AF_INET {
+          addresses.append(SocketAddress(raw.loadUnaligned(as: sockaddr_in.self)))
+        } else if info.pointee.ai_family == AF_INET6 {
+          addresses.append(SocketAddress(raw.loadUnaligned(as: sockaddr_in6.self)))
+        }
+      }
+      entry = info.pointee.ai_next
+    }
+    return addresses.isEmpty ? .failure(LookUpError(text: "no addresses")) : .success(addresses)
+  }
+}

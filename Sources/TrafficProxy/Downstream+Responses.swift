@@ -1,0 +1,333 @@
+import HTTP1
+import NIOCore
+import Resilience
+import Synchronization
+import Telemetry
+import Traffic
+import Vocabulary
+
+/// Passing responses to the client, and answering in the upstream's place.
+extension DownstreamHandler {
+  private var isDraining: Bool { loop.shared.isDraining(listener.compiled.direction) }
+
+  func interim(_ head: ByteBuffer) {
+    guard exchange.minorVersion == 1 else { return }
+    writeHead(head, edits: nil, persistence: .silent, unchunks: false, upgrades: false)
+    flush()
+  }
+
+  func responseHead(_ head: ByteBuffer, _ framing: BodyFraming, _ now: UInt64) {
+    exchange.responseStarted = true
+    exchange.firstByte = now
+    exchange.status = loop.response.status
+    if framing == .untilClose || isDraining || !exchange.requestDone && exchange.body.isComplete == false {
+      exchange.keepsAlive = false
+    }
+    if framing == .chunked, exchange.minorVersion == 0 {
+      exchange.unchunks = true
+      exchange.keepsAlive = false
+    }
+    let persistence: HeadWriter.Persistence =
+      !exchange.keepsAlive ? .close : exchange.minorVersion == 0 ? .keepAlive : .silent
+    writeHead(
+      head, edits: exchange.route?.compiled.responseEdits, persistence: persistence, unchunks: exchange.unchunks,
+      upgrades: false)
+    loop.wheel.set(self, now &+ listener.compiled.idleTimeout, now: now)
+  }
+
+  private func writeHead(
+    _ head: ByteBuffer, edits: CompiledEdits?, persistence: HeadWriter.Persistence, unchunks: Bool, upgrades: Bool
+  ) {
+    loop.scratch.clear()
+    head.withUnsafeReadableBytes { bytes in
+      HeadWriter.response(
+        loop.response, bytes, edits: edits, persistence: persistence, unchunks: unchunks, upgrades: upgrades,
+        to: &loop.scratch)
+    }
+    exchange.bytesOut += UInt64(loop.scratch.readableBytes)
+    write(loop.scratch)
+  }
+
+  func responseBody(_ slice: ByteBuffer) {
+    exchange.bytesOut += UInt64(slice.readableBytes)
+    write(slice)
+    if !isWritable { flush() }
+  }
+
+  /// The response is complete; `reusable` has been released or closed by its owner.
+  func responseEnded(reusable: UpstreamHandler?) {
+    upstream = nil
+    flush()
+    guard phase == .exchange else { return }
+    if let last = reusable, exchange.firstByte > 0 {
+      _ = last
+      exchange.overhead += NIODeadline.now().uptimeNanoseconds &- exchange.firstByte
+    }
+    endExchange(closing: !exchange.keepsAlive || !exchange.requestDone)
+  }
+
+  /// The upstream ended in the middle of a response.
+  func upstreamCutBody() {
+    upstream = nil
+    exchange.flag = Fault.connectionReset.flag
+    exchange.blame = Fault.connectionReset.blame(toApp: exchange.route?.cluster?.shared.isApp ?? false)
+    abort()
+  }
+
+  private func endExchange(closing: Bool) {
+    finishExchange()
+    if closing || isDraining { return closeGracefully() }
+    phase = .head
+    let now = NIODeadline.now().uptimeNanoseconds
+    loop.wheel.set(self, now &+ listener.compiled.downstreamIdle, now: now)
+    if input != nil { process() }
+    resumeReading()
+  }
+
+  // MARK: Our own answers
+
+  /// A configured reply.
+  func reply(status: Int, fields: [UInt8], body: [UInt8]) {
+    exchange.status = status
+    answer(status: status, fields: fields, body: body)
+  }
+
+  /// An error of our own: says what, whose fault and the way out (RFC 9209).
+  func localError(_ fault: Fault, detail: String) {
+    let left = upstream
+    upstream = nil
+    isConnecting = false
+    connectSerial += 1
+    backoffUntil = 0
+    left?.abandon()
+    let toApp = exchange.route?.cluster?.shared.isApp ?? false
+    let blame = fault.blame(toApp: toApp)
+    exchange.flag = fault.flag
+    exchange.blame = blame
+    if listener.compiled.isTCP { return closeNow() }
+    guard !exchange.responseStarted else { return abort() }
+    exchange.status = fault.status
+    var fields = ByteBuffer()
+    fields.writeString("Proxy-Status: outrider; error=\(fault.proxyError)")
+    if let endpoint = exchange.endpoint {
+      fields.writeString("; next-hop=\"")
+      fields.writeBytes(endpoint.text)
+      fields.writeString("\"")
+    }
+    let quoted = detail.utf8.map { $0 == 0x22 || $0 == 0x5C ? 0x27 : $0 >= 32 && $0 < 127 ? $0 : 0x3F }
+    fields.writeString("; details=\"")
+    fields.writeBytes(quoted)
+    fields.writeString("\"\r\nX-Request-Id: ")
+    var identifier = ByteBuffer()
+    writeRequestID(to: &identifier)
+    fields.writeBytes(identifier.readableBytesView)
+    fields.writeString("\r\n")
+    var body = ByteBuffer()
+    if exchange.acceptsJSON {
+      fields.writeString("Content-Type: application/json\r\n")
+      body.writeString("{\"reason\":\"\(fault.reason)\",\"blame\":\"\(blame.rawValue)\",\"status\":\(fault.status),")
+      body.writeString("\"request_id\":\"")
+      body.writeJSON(identifier.readableBytesView)
+      body.writeString("\",\"details\":\"")
+      body.writeJSON(detail.utf8)
+      body.writeString("\",\"hint\":\"\(fault.hint(toApp: toApp))\"}\n")
+    } else {
+      fields.writeString("Content-Type: text/plain; charset=utf-8\r\n")
+      body.writeString("outrider: \(fault.reason) (blame: \(blame.rawValue))\n\(detail)\n\(fault.hint(toApp: toApp))\n")
+      body.writeString("request id: ")
+      body.writeBytes(identifier.readableBytesView)
+      body.writeString("\n")
+    }
+    answer(status: fault.status, fields: Array(fields.readableBytesView), body: Array(body.readableBytesView))
+  }
+
+  private func writeRequestID(to out: inout ByteBuffer) {
+    if exchange.requestIDText.count > 0 {
+      exchange.head.withUnsafeReadableBytes { _ = out.writeBytes(exchange.requestIDText.of($0)) }
+    } else {
+      out.writeHex(exchange.requestID.0)
+      out.writeHex(exchange.requestID.1)
+    }
+  }
+
+  private func answer(status: Int, fields: [UInt8], body: [UInt8]) {
+    let closing = !exchange.requestDone || !exchange.keepsAlive || isDraining
+    exchange.responseStarted = true
+    loop.scratch.clear()
+    loop.scratch.writeString("HTTP/1.1 \(status) \(StatusText.reason(status))\r\n")
+    loop.scratch.writeBytes(fields)
+    if status != 204, status != 304 { loop.scratch.writeString("Content-Length: \(body.count)\r\n") }
+    if closing {
+      loop.scratch.writeStaticString("Connection: close\r\n")
+    } else if exchange.minorVersion == 0 {
+      loop.scratch.writeStaticString("Connection: keep-alive\r\n")
+    }
+    loop.scratch.writeStaticString("\r\n")
+    if exchange.method != .head, status != 204, status != 304 { loop.scratch.writeBytes(body) }
+    exchange.bytesOut += UInt64(loop.scratch.readableBytes)
+    write(loop.scratch)
+    flush()
+    guard phase == .exchange else { return }
+    endExchange(closing: closing)
+  }
+
+  // MARK: Tunnels
+
+  func upgraded(_ head: ByteBuffer, _ now: UInt64) {
+    exchange.responseStarted = true
+    exchange.status = 101
+    exchange.firstByte = now
+    writeHead(head, edits: exchange.route?.compiled.responseEdits, persistence: .silent, unchunks: false, upgrades: true)
+    phase = .tunnel
+    enterTunnel(now)
+  }
+
+  func beginTCP(_ now: UInt64) {
+    phase = .exchange
+    loop.shared.addInFlight(listener.compiled.direction, 1)
+    exchange.started = now
+    exchange.headDone = now
+    exchange.requestDone = false
+    exchange.requestID = (loop.random.next(), loop.random.next())
+    exchange.traceID = (loop.random.next(), loop.random.next())
+    guard let route = listener.routes.first, let cluster = route.cluster else {
+      return localError(.noRoute, detail: "the listener has no cluster")
+    }
+    exchange.route = route
+    exchange.countsAsRequest = true
+    cluster.shared.requests.wrappingAdd(1, ordering: .relaxed)
+    startTry(now)
+  }
+
+  func beginTCPTunnel(_ connection: UpstreamHandler) {
+    exchange.responseStarted = true
+    phase = .tunnel
+    enterTunnel(NIODeadline.now().uptimeNanoseconds)
+    connection.flush()
+  }
+
+  private func enterTunnel(_ now: UInt64) {
+    try? context?.channel.syncOptions?.setOption(.allowRemoteHalfClosure, value: true)
+    loop.wheel.set(self, now &+ listener.compiled.idleTimeout, now: now)
+    if let early = input {
+      input = nil
+      exchange.bytesIn += UInt64(early.readableBytes)
+      upstream?.write(early)
+      upstream?.flush()
+    }
+    resumeReading()
+  }
+
+  func tunnelFromUpstream(_ buffer: ByteBuffer) {
+    exchange.bytesOut += UInt64(buffer.readableBytes)
+    write(buffer)
+    progress(NIODeadline.now().uptimeNanoseconds)
+  }
+
+  func upstreamHalfClosed() { context?.close(mode: .output, promise: nil) }
+
+  func tunnelEnded() {
+    upstream = nil
+    finishExchange()
+    closeGracefully()
+  }
+
+  // MARK: Records
+
+  /// Counts and records the exchange, and makes room for the next.
+  func finishExchange() {
+    let now = NIODeadline.now().uptimeNanoseconds
+    let compiled = listener.compiled
+    loop.shared.addInFlight(compiled.direction, -1)
+    if let cluster = exchange.route?.cluster {
+      if exchange.countsAsRequest { cluster.shared.requests.wrappingSubtract(1, ordering: .relaxed) }
+      if exchange.countsAsRetry { cluster.shared.retries.wrappingSubtract(1, ordering: .relaxed) }
+    }
+    if exchange.status >= 500, exchange.blame == nil { exchange.blame = isInbound ? .app : .upstream }
+    if !compiled.isTCP {
+      (exchange.route?.stats ?? listener.noRoute).count(status: exchange.status, blame: exchange.blame)
+      if exchange.status != 101 { listener.duration.recordAsOwner(now &- exchange.started) }
+      listener.overhead.recordAsOwner(exchange.overhead)
+    }
+    if loop.access.isWanted, compiled.sample >= 0 {
+      let isError = exchange.blame != nil || exchange.status >= 500
+      if isError || compiled.sample >= 1 || Double(loop.random.next() >> 11) * 0x1p-53 < compiled.sample {
+        record(now)
+      }
+    }
+    exchange = Exchange()
+    tryDeadline = .max
+    backoffUntil = 0
+    failedEndpoint = nil
+    forcesNewConnection = false
+  }
+
+  private func record(_ now: UInt64) {
+    loop.access.begin(ago: now &- exchange.started)
+    exchange.head.withUnsafeReadableBytes { bytes in
+      if exchange.requestIDText.count > 0 {
+        loop.access.text("request_id", exchange.requestIDText.of(bytes))
+      } else {
+        loop.access.hex("request_id", exchange.requestID)
+      }
+      if exchange.traceIDText.count > 0 {
+        loop.access.text("trace_id", exchange.traceIDText.of(bytes))
+      } else {
+        loop.access.hex("trace_id", exchange.traceID)
+      }
+      loop.access.text("listener", listener.nameBytes)
+      loop.access.text("direction", isInbound ? "inbound" as StaticString : "outbound")
+      if let route = exchange.route {
+        loop.access.text("route", route.nameBytes)
+        if let cluster = route.cluster { loop.access.text("cluster", cluster.nameBytes) }
+      }
+      if let endpoint = exchange.endpoint { loop.access.text("endpoint", endpoint.text) }
+      if exchange.methodText.count > 0 {
+        loop.access.text("method", exchange.methodText.of(bytes))
+        loop.access.text("path", exchange.path.of(bytes))
+      }
+    }
+    loop.access.number("status", UInt64(exchange.status))
+    loop.access.text("flags", exchange.flag)
+    if let blame = exchange.blame { loop.access.text("blame", blame.rawValue.utf8) }
+    loop.access.number("bytes_in", exchange.bytesIn)
+    loop.access.number("bytes_out", exchange.bytesOut)
+    loop.access.number("tries", UInt64(exchange.triesMade))
+    loop.access.milliseconds("connect_ms", exchange.connectTime)
+    loop.access.milliseconds("first_byte_ms", exchange.firstByte > 0 ? exchange.firstByte &- exchange.started : 0)
+    loop.access.milliseconds("total_ms", now &- exchange.started)
+    loop.access.milliseconds("overhead_ms", exchange.overhead)
+    loop.access.end()
+    loop.accessChanged()
+  }
+}
+
+/// Reason phrases of the statuses that the proxy itself sends.
+enum StatusText {
+  static func reason(_ status: Int) -> String {
+    switch status {
+    case 200: "OK"
+    case 201: "Created"
+    case 202: "Accepted"
+    case 204: "No Content"
+    case 301: "Moved Permanently"
+    case 302: "Found"
+    case 303: "See Other"
+    case 307: "Temporary Redirect"
+    case 308: "Permanent Redirect"
+    case 400: "Bad Request"
+    case 403: "Forbidden"
+    case 404: "Not Found"
+    case 405: "Method Not Allowed"
+    case 408: "Request Timeout"
+    case 429: "Too Many Requests"
+    case 431: "Request Header Fields Too Large"
+    case 500: "Internal Server Error"
+    case 502: "Bad Gateway"
+    case 503: "Service Unavailable"
+    case 504: "Gateway Timeout"
+    case 505: "HTTP Version Not Supported"
+    default: ""
+    }
+  }
+}

@@ -1,0 +1,226 @@
+import HTTP1
+import NIOCore
+import NIOPosix
+import Resilience
+import Synchronization
+import Telemetry
+import Traffic
+import Vocabulary
+
+#if canImport(Glibc)
+  import Glibc
+#else
+  import Musl
+#endif
+
+/// Finding a connection for an exchange, and what happens when a try fails.
+extension DownstreamHandler {
+  func clusterResolved() {
+    guard phase == .exchange, upstream == nil, !isConnecting else { return }
+    startTry(NIODeadline.now().uptimeNanoseconds)
+  }
+
+  func startTry(_ now: UInt64) {
+    guard phase == .exchange, let cluster = exchange.route?.cluster else { return }
+    if !cluster.isResolved {
+      cluster.wait(self)
+      return schedule(now)
+    }
+    guard let endpoint = cluster.pick(excluding: failedEndpoint, now: now) else {
+      if let failure = cluster.failure { return localError(.dnsFailure, detail: failure) }
+      return localError(.noEndpoint, detail: "the cluster `\(cluster.shared.configuration.name)` has no endpoint")
+    }
+    exchange.triesMade += 1
+    exchange.endpoint = endpoint
+    if let perTry = exchange.route?.compiled.perTryTimeout, perTry > 0 {
+      tryDeadline = now &+ perTry
+      schedule(now)
+    }
+    if !forcesNewConnection, !listener.compiled.isTCP {
+      while let kept = endpoint.idle.popLast() {
+        if kept.isUsable {
+          use(kept)
+          return
+        }
+        kept.close()
+      }
+    }
+    connect(endpoint, cluster, now)
+  }
+
+  private func connect(_ endpoint: LoopEndpoint, _ cluster: LoopCluster, _ now: UInt64) {
+    let shared = cluster.shared
+    let limits = shared.configuration
+    if shared.connections.load(ordering: .relaxed) >= limits.maxConnections {
+      return localError(.overflow, detail: "the cluster has \(limits.maxConnections) connections, its limit")
+    }
+    if shared.pending.load(ordering: .relaxed) >= limits.maxPending {
+      return localError(.overflow, detail: "the cluster has \(limits.maxPending) pending requests, its limit")
+    }
+    shared.connections.wrappingAdd(1, ordering: .relaxed)
+    shared.pending.wrappingAdd(1, ordering: .relaxed)
+    isConnecting = true
+    connectSerial += 1
+    let serial = connectSerial
+    let made = UpstreamHandler(loop: loop, cluster: cluster, endpoint: endpoint)
+    let bound = NIOLoopBound(made, eventLoop: loop.eventLoop)
+    let watermark = loop.watermark
+    let bootstrap = ClientBootstrap(group: loop.eventLoop)
+      .connectTimeout(.nanoseconds(Int64(clamping: limits.connectTimeout.nanoseconds)))
+      .channelOption(.writeBufferWaterMark, value: .init(low: max(1, watermark / 2), high: watermark))
+      .channelInitializer { channel in
+        channel.eventLoop.makeCompletedFuture {
+          try channel.pipeline.syncOperations.addHandler(bound.value)
+        }
+      }
+    let address = endpoint.resolved.address
+    let connected =
+      address.pathname.map { bootstrap.connect(unixDomainSocketPath: $0) }
+      ?? bootstrap.channelOption(.tcpOption(.tcp_nodelay), value: 1).connect(to: address)
+    connected.assumeIsolated().whenComplete { [self] result in
+      shared.pending.wrappingSubtract(1, ordering: .relaxed)
+      let later = NIODeadline.now().uptimeNanoseconds
+      if case .failure(let error) = result {
+        shared.connections.wrappingSubtract(1, ordering: .relaxed)
+        cluster.connectFailures.addAsOwner()
+        endpoint.restedUntil = later &+ 1_000_000_000
+        guard serial == connectSerial, phase == .exchange else { return }
+        isConnecting = false
+        connectFailed(error, later)
+      } else {
+        endpoint.restedUntil = 0
+        guard serial == connectSerial, phase == .exchange else { return made.release(now: later) }
+        isConnecting = false
+        exchange.connectTime += later &- now
+        exchange.headDone = later
+        use(made)
+      }
+    }
+  }
+
+  private func connectFailed(_ error: any Error, _ now: UInt64) {
+    if case .connectTimeout = error as? ChannelError {
+      tryFailed(.connect, .connectionTimeout, detail: "no connection within the connect timeout")
+    } else if let error = error as? IOError {
+      tryFailed(.connect, .connectionRefused, detail: String(cString: strerror(error.errnoCode)))
+    } else {
+      tryFailed(.connect, .connectionRefused, detail: "the connection could not be made")
+    }
+  }
+
+  /// Sends the request on that connection.
+  private func use(_ connection: UpstreamHandler) {
+    guard phase == .exchange, let route = exchange.route else { return connection.close() }
+    upstream = connection
+    failedEndpoint = nil
+    forcesNewConnection = false
+    connection.attach(self, tunnel: listener.compiled.isTCP)
+    if listener.compiled.isTCP { return beginTCPTunnel(connection) }
+    var injected: [UInt8] = []
+    for (name, template) in route.compiled.inject {
+      guard let value = loop.shared.secrets(template), value.allSatisfy({ $0 >= 32 && $0 != 127 || $0 == 9 }) else {
+        return localError(
+          .missingSecret, detail: "no usable value for \(template) of the field \(String(decoding: name, as: UTF8.self))")
+      }
+      injected += name + [0x3A, 0x20] + value + [13, 10]
+    }
+    exchange.tries.reusedConnection = connection.wasUsed
+    exchange.tries.requestWritten = true
+    exchange.tries.responseSeen = false
+    sendHead(on: connection, route, injected)
+  }
+
+  private func sendHead(on connection: UpstreamHandler, _ route: LoopRoute, _ injected: [UInt8]) {
+    let cluster = connection.cluster
+    let host =
+      route.compiled.rewriteHost ?? cluster.hostHeader
+      ?? (cluster.shared.isApp ? nil : connection.endpoint.host)
+    let isFirst = exchange.triesMade == 1 && exchange.connectTime == 0
+    let headContext = HeadWriter.RequestContext(
+      route: route.compiled, isInbound: isInbound, host: host, clientAddress: clientAddress, exchange: exchange,
+      injected: injected)
+    exchange.head.withUnsafeReadableBytes { bytes in
+      // Another request of this loop may have been parsed since.
+      if !isFirst { try? loop.request.parse(bytes) }
+      loop.scratch.clear()
+      HeadWriter.request(loop.request, bytes, headContext, to: &loop.scratch)
+    }
+    if let replay = exchange.replay, replay.readableBytes > 0 {
+      loop.scratch.writeImmutableBuffer(replay)
+    }
+    connection.write(loop.scratch)
+    if exchange.requestDone {
+      connection.flush()
+    } else if input != nil {
+      forwardBody()
+      if !exchange.requestDone { connection.flush() }
+    } else {
+      connection.flush()
+    }
+    let now = NIODeadline.now().uptimeNanoseconds
+    exchange.sent = now
+    exchange.overhead += now &- exchange.headDone
+    resumeReading()
+  }
+
+  // MARK: Failures
+
+  func responseByteSeen() { exchange.tries.responseSeen = true }
+
+  func upstreamLost(_ lost: UpstreamHandler, detail: String) {
+    upstream = nil
+    tryFailed(.reset, .connectionReset, detail: detail)
+  }
+
+  /// True when a response of that status is to be withheld for another try.
+  func withholds(status: Int) -> Bool {
+    guard status >= 400, let route = exchange.route, route.compiled.policy.mayRetry(status: status) else {
+      return false
+    }
+    return decide(.status(status)) != .giveUp
+  }
+
+  private func decide(_ failure: TryFailure) -> RetryDecision {
+    guard let route = exchange.route, let cluster = route.cluster else { return .giveUp }
+    let shared = cluster.shared
+    let allowed =
+      exchange.countsAsRetry
+      || cluster.budget.allows(
+        retries: shared.retries.load(ordering: .relaxed), active: shared.requests.load(ordering: .relaxed))
+    return route.compiled.policy.decide(failure, exchange.tries, budgetAllows: allowed)
+  }
+
+  func tryFailed(_ failure: TryFailure, _ fault: Fault, detail: String) {
+    guard phase == .exchange else { return }
+    upstream = nil
+    if failure == .connect { exchange.tries.requestWritten = exchange.tries.requestWritten && exchange.triesMade > 1 }
+    if listener.compiled.isTCP, failure != .connect { return closeNow() }
+    let now = NIODeadline.now().uptimeNanoseconds
+    switch decide(failure) {
+    case .giveUp:
+      if exchange.tries.retries > 0, exchange.flag.utf8CodeUnitCount == 0 { exchange.flag = "URX" }
+      localError(fault, detail: detail)
+    case .replay:
+      exchange.tries.replayed = true
+      exchange.headDone = now
+      forcesNewConnection = true
+      startTry(now)
+    case .retry(let attempt):
+      guard let route = exchange.route, let cluster = route.cluster else { return }
+      exchange.tries.retries += 1
+      cluster.retriesTotal.addAsOwner()
+      if !exchange.countsAsRetry {
+        exchange.countsAsRetry = true
+        cluster.shared.retries.wrappingAdd(1, ordering: .relaxed)
+      }
+      failedEndpoint = exchange.endpoint
+      tryDeadline = .max
+      let elsewhere = failure == .connect && attempt == 0 && cluster.endpoints.count > 1
+      let delay = elsewhere ? 0 : route.compiled.policy.backoff.delay(attempt: attempt, using: &loop.random).nanoseconds
+      exchange.headDone = now &+ delay
+      if delay == 0 { return startTry(now) }
+      backoffUntil = now &+ delay
+      schedule(now)
+    }
+  }
+}

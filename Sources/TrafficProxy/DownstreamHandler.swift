@@ -1,0 +1,435 @@
+import HTTP1
+import NIOCore
+import NIOPosix
+import Synchronization
+import Telemetry
+import Traffic
+import Vocabulary
+
+#if canImport(Glibc)
+  import Glibc
+#else
+  import Musl
+#endif
+
+/// One accepted connection: reads requests in order, one exchange at a time, and writes their responses.
+final class DownstreamHandler: Timed, ChannelDuplexHandler {
+  typealias InboundIn = ByteBuffer
+  typealias OutboundIn = ByteBuffer
+  typealias OutboundOut = ByteBuffer
+
+  enum Phase {
+    /// Between requests or inside a request head. Next: exchange, lingering, closed.
+    case head
+    /// A request is being answered. Next: head, tunnel, lingering, closed.
+    case exchange
+    /// Octets pass unread both ways. Next: closed.
+    case tunnel
+    /// Everything was answered and our side is closed; waits for the client to close. Next: closed.
+    case lingering
+    case closed
+  }
+
+  let loop: LoopState
+  let listener: LoopListener
+  var phase = Phase.head
+  var exchange = Exchange()
+  var upstream: UpstreamHandler?
+  /// Octets received and not yet used: a partial head, a body held until there is a connection, later requests.
+  var input: ByteBuffer?
+  var scanner = HeadScanner()
+  var context: ChannelHandlerContext?
+  /// Tells a connect that ends whether its exchange still waits for it.
+  var connectSerial = 0
+  var isConnecting = false
+  var forcesNewConnection = false
+  var failedEndpoint: LoopEndpoint?
+  var backoffUntil: UInt64 = 0
+  var tryDeadline = UInt64.max
+  private(set) var clientAddress: [UInt8] = []
+  private var isReadHeld = false
+  private var upstreamDirty = false
+  private var isProcessing = false
+  private var clientHalfClosed = false
+
+  init(loop: LoopState, listener: LoopListener) {
+    self.loop = loop
+    self.listener = listener
+  }
+
+  var isInbound: Bool { listener.compiled.direction == .inbound }
+  var isWritable: Bool { context?.channel.isWritable ?? true }
+
+  // MARK: Channel events
+
+  func handlerAdded(context: ChannelHandlerContext) { self.context = context }
+
+  func channelActive(context: ChannelHandlerContext) {
+    loop.downstreams[ObjectIdentifier(self)] = self
+    listener.connectionsTotal.addAsOwner()
+    listener.connectionsActive.add(1)
+    clientAddress = Array((context.channel.remoteAddress?.ipAddress ?? "unknown").utf8)
+    let now = NIODeadline.now().uptimeNanoseconds
+    if listener.compiled.isTCP { beginTCP(now) } else { loop.wheel.set(self, now &+ listener.compiled.downstreamIdle, now: now) }
+  }
+
+  func read(context: ChannelHandlerContext) {
+    if holdsReading { isReadHeld = true } else { context.read() }
+  }
+
+  /// The fast side stops while the slow side cannot take more.
+  private var holdsReading: Bool {
+    switch phase {
+    case .tunnel: return !(upstream?.isWritable ?? true)
+    case .exchange:
+      if let input, input.readableBytes > 0 { return true }
+      if exchange.requestDone { return false }
+      return upstream.map { !$0.isWritable } ?? true
+    case .head, .lingering, .closed: return false
+    }
+  }
+
+  func resumeReading() {
+    if phase == .exchange, input != nil { process() }
+    if isReadHeld, !holdsReading {
+      isReadHeld = false
+      context?.read()
+    }
+  }
+
+  func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+    var buffer = unwrapInboundIn(data)
+    switch phase {
+    case .tunnel:
+      exchange.bytesIn += UInt64(buffer.readableBytes)
+      upstream?.write(buffer)
+      upstreamDirty = true
+      progress(NIODeadline.now().uptimeNanoseconds)
+    case .lingering, .closed: break
+    case .head, .exchange:
+      if input == nil { input = buffer } else { input?.writeBuffer(&buffer) }
+      process()
+    }
+  }
+
+  func channelReadComplete(context: ChannelHandlerContext) {
+    if upstreamDirty {
+      upstreamDirty = false
+      upstream?.flush()
+    }
+  }
+
+  func channelWritabilityChanged(context: ChannelHandlerContext) {
+    if context.channel.isWritable { upstream?.resumeReading() }
+  }
+
+  func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+    guard case .inputClosed = event as? ChannelEvent else { return }
+    clientHalfClosed = true
+    if phase == .tunnel { upstream?.closeOutput() }
+  }
+
+  func channelInactive(context: ChannelHandlerContext) {
+    loop.downstreams[ObjectIdentifier(self)] = nil
+    listener.connectionsActive.add(-1)
+    loop.wheel.remove(self)
+    let before = phase
+    phase = .closed
+    input = nil
+    connectSerial += 1
+    let left = upstream
+    upstream = nil
+    left?.abandon()
+    if before == .exchange {
+      exchange.flag = "DC"
+      exchange.blame = .client
+      finishExchange()
+    } else if before == .tunnel {
+      finishExchange()
+    }
+    self.context = nil
+  }
+
+  func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
+
+  // MARK: Requests
+
+  /// Takes what `input` holds as far as it can be taken now.
+  func process() {
+    if isProcessing { return }
+    isProcessing = true
+    defer { isProcessing = false }
+    while let buffer = input {
+      if buffer.readableBytes == 0 {
+        input = nil
+        return
+      }
+      switch phase {
+      case .head: if !readHead() { return }
+      case .exchange:
+        if exchange.requestDone || upstream == nil || isConnecting { return }
+        forwardBody()
+        if !exchange.requestDone || phase == .exchange { return }
+      case .tunnel, .lingering, .closed:
+        input = nil
+        return
+      }
+    }
+  }
+
+  /// False when more octets are needed.
+  private func readHead() -> Bool {
+    guard var buffer = input else { return false }
+    let now = NIODeadline.now().uptimeNanoseconds
+    let length: Int
+    do {
+      let blank = buffer.withUnsafeReadableBytes { HeadScanner.leadingBlank($0) }
+      if blank > 0, exchange.started == 0 {
+        buffer.moveReaderIndex(forwardBy: blank)
+        input = buffer
+        if buffer.readableBytes == 0 { return false }
+      }
+      if buffer.readableBytes == 1, buffer.getInteger(at: buffer.readerIndex, as: UInt8.self) == 13 { return false }
+      if exchange.started == 0 {
+        exchange.started = now
+        loop.wheel.set(self, now &+ listener.compiled.headTimeout, now: now)
+      }
+      guard let found = try buffer.withUnsafeReadableBytes({ try scanner.scan($0, limits: loop.limits) }) else {
+        return false
+      }
+      length = found
+      try buffer.withUnsafeReadableBytes { try loop.request.parse(UnsafeRawBufferPointer(rebasing: $0[..<length])) }
+    } catch {
+      let why = error as? HeadError ?? .invalidMethod
+      makeIdentifiers()
+      let fault: Fault =
+        why.status == 431 ? .headTooLarge : why == .unsupportedVersion ? .versionNotSupported : .badRequest
+      phase = .exchange
+      loop.shared.addInFlight(listener.compiled.direction, 1)
+      exchange.requestDone = false
+      localError(fault, detail: why.reason)
+      return false
+    }
+    scanner = HeadScanner()
+    guard let head = buffer.readSlice(length: length) else { return false }
+    input = buffer.readableBytes > 0 ? buffer : nil
+    begin(head, now)
+    return phase == .head || phase == .exchange
+  }
+
+  private func makeIdentifiers() {
+    exchange.requestID = (loop.random.next(), loop.random.next())
+    exchange.traceID = (loop.random.next(), loop.random.next() | 1)
+  }
+
+  private func begin(_ head: ByteBuffer, _ now: UInt64) {
+    phase = .exchange
+    loop.shared.addInFlight(listener.compiled.direction, 1)
+    exchange.head = head
+    exchange.headDone = now
+    makeIdentifiers()
+    takeRequest()
+    guard exchange.method != .connect else {
+      return localError(.connectRefusedByPolicy, detail: "CONNECT is not allowed on this listener")
+    }
+    let chosen = head.withUnsafeReadableBytes { chooseRoute($0) }
+    guard let chosen else { return localError(.noRoute, detail: "no route matches") }
+    let route = listener.routes[chosen]
+    exchange.route = route
+    if case .reply(let status, let fields, let body) = route.compiled.action {
+      return reply(status: status, fields: fields, body: body)
+    }
+    guard let cluster = route.cluster else {
+      return localError(.noEndpoint, detail: "the cluster `\(route.compiled.clusterName)` is not configured")
+    }
+    exchange.countsAsRequest = true
+    let active = cluster.shared.requests.wrappingAdd(1, ordering: .relaxed).newValue
+    if active > cluster.shared.configuration.maxRequests {
+      return localError(.overflow, detail: "the cluster has \(active - 1) requests in flight, its limit")
+    }
+    if exchange.requestDone { requestCompleted(now) } else { exchange.routeDeadline = .max }
+    if !exchange.requestDone, exchange.tries.isIdempotent { exchange.replay = ByteBuffer() }
+    startTry(now)
+  }
+
+  /// Notes what the parsed head says.
+  private func takeRequest() {
+    let table = loop.request.table
+    exchange.method = loop.request.method
+    exchange.methodText = loop.request.methodText
+    exchange.path = loop.request.path
+    exchange.pathOnlyCount = loop.request.pathOnlyCount
+    exchange.minorVersion = loop.request.minorVersion
+    exchange.keepsAlive = loop.request.keepsAlive
+    exchange.wantsUpgrade = loop.request.wantsUpgrade
+    exchange.body = BodyDecoder(loop.request.framing)
+    exchange.requestDone = exchange.body.isComplete
+    exchange.tries.isIdempotent = exchange.method.isIdempotent && !exchange.wantsUpgrade
+    exchange.bytesIn = UInt64(exchange.head.readableBytes)
+    if table.requestID >= 0 {
+      let value = table.fields[table.requestID].value
+      if value.count > 0, value.count <= 128 { exchange.requestIDText = value }
+    }
+    if table.traceparent >= 0 {
+      let value = table.fields[table.traceparent].value
+      // 2 hex - 32 hex - 16 hex - 2 hex (W3C Trace Context section 3.2).
+      if value.count >= 55 { exchange.traceIDText = OctetRange(value.start + 3, 32) }
+    }
+    if table.accept >= 0 {
+      let value = table.fields[table.accept].value
+      exchange.acceptsJSON = exchange.head.withUnsafeReadableBytes { bytes in
+        let text = String(decoding: value.of(bytes), as: UTF8.self)
+        return text.contains("json") || text.contains("*/*") && !text.contains("text/")
+      }
+    }
+  }
+
+  private func chooseRoute(_ bytes: UnsafeRawBufferPointer) -> Int? {
+    let request = loop.request
+    let authority =
+      request.authority.count > 0
+      ? request.authority : request.table.host >= 0 ? request.table.fields[request.table.host].value : .empty
+    var host = authority.of(bytes)
+    if let colon = host.lastIndex(of: 0x3A), !host[colon...].contains(0x5D) {
+      host = UnsafeRawBufferPointer(rebasing: host[..<colon])
+    }
+    let path = UnsafeRawBufferPointer(rebasing: request.path.of(bytes)[..<request.pathOnlyCount])
+    return listener.compiled.table.match(
+      RouteQuery(host: host, path: path, method: request.methodText.of(bytes))
+    ) { name in request.table.first(named: name, bytes)?.value.of(bytes) }
+  }
+
+  func requestCompleted(_ now: UInt64) {
+    let timeout = exchange.route?.compiled.timeout ?? 0
+    exchange.routeDeadline = timeout == 0 ? .max : now &+ timeout
+    schedule(now)
+  }
+
+  /// Sends body octets on, untouched.
+  func forwardBody() {
+    guard var buffer = input, let upstream else { return }
+    let now = NIODeadline.now().uptimeNanoseconds
+    let taken: Int
+    do {
+      taken = try buffer.withUnsafeReadableBytes { try exchange.body.consume($0) }
+    } catch {
+      let why = error as? HeadError ?? .invalidChunkSize
+      return localError(.badRequest, detail: why.reason)
+    }
+    guard let slice = buffer.readSlice(length: taken) else { return }
+    input = buffer.readableBytes > 0 ? buffer : nil
+    exchange.bytesIn += UInt64(taken)
+    keepForReplay(slice)
+    upstream.write(slice)
+    upstreamDirty = true
+    if exchange.body.isComplete {
+      exchange.requestDone = true
+      upstreamDirty = false
+      upstream.flush()
+      if !exchange.responseStarted { requestCompleted(now) }
+    } else {
+      if !upstream.isWritable { upstream.flush() }
+      progress(now)
+    }
+  }
+
+  private func keepForReplay(_ slice: ByteBuffer) {
+    guard let kept = exchange.replay?.readableBytes else {
+      exchange.tries.bodyKept = exchange.tries.bodyKept && slice.readableBytes == 0
+      return
+    }
+    if kept + slice.readableBytes > loop.replayLimit {
+      exchange.replay = nil
+      exchange.tries.bodyKept = false
+    } else {
+      var copy = slice
+      exchange.replay?.writeBuffer(&copy)
+    }
+  }
+
+  // MARK: Time
+
+  /// Something moved: the idle timeout begins anew.
+  func progress(_ now: UInt64) {
+    if phase == .tunnel || exchange.responseStarted || !exchange.requestDone {
+      loop.wheel.set(self, now &+ listener.compiled.idleTimeout, now: now)
+    }
+  }
+
+  /// Sets the deadline of an exchange that waits for a response head.
+  func schedule(_ now: UInt64) {
+    var deadline = min(exchange.routeDeadline, tryDeadline)
+    if backoffUntil > 0 { deadline = min(deadline, backoffUntil) }
+    if !exchange.requestDone { deadline = min(deadline, now &+ listener.compiled.idleTimeout) }
+    loop.wheel.set(self, deadline, now: now)
+  }
+
+  override func deadlinePassed(_ now: UInt64) {
+    switch phase {
+    case .head:
+      if exchange.started == 0 { return closeNow() }
+      makeIdentifiers()
+      phase = .exchange
+      loop.shared.addInFlight(listener.compiled.direction, 1)
+      exchange.requestDone = false
+      localError(.requestTimeout, detail: "the request head did not arrive in time")
+    case .exchange:
+      if exchange.responseStarted {
+        exchange.flag = "SI"
+        exchange.blame = .upstream
+        return abort()
+      }
+      if now >= exchange.routeDeadline { return localError(.routeTimeout, detail: "no response head in time") }
+      if backoffUntil > 0, now >= backoffUntil {
+        backoffUntil = 0
+        return startTry(now)
+      }
+      if now >= tryDeadline {
+        let slow = upstream
+        upstream = nil
+        slow?.abandon()
+        return tryFailed(.timeout, .tryTimeout, detail: "no response head within the per-try timeout")
+      }
+      if !exchange.requestDone { return localError(.streamIdle, detail: "the request body made no progress") }
+      schedule(now)
+    case .tunnel, .lingering: closeNow()
+    case .closed: break
+    }
+  }
+
+  // MARK: Ending
+
+  func write(_ buffer: ByteBuffer) { context?.write(wrapOutboundOut(buffer), promise: nil) }
+  func flush() { context?.flush() }
+
+  func closeNow() {
+    guard phase != .closed, let context else { return }
+    context.close(promise: nil)
+  }
+
+  /// Closes our side once everything is written, then waits a little for the client (RFC 9112 section 9.6).
+  func closeGracefully() {
+    guard let context else { return }
+    phase = .lingering
+    input = nil
+    let now = NIODeadline.now().uptimeNanoseconds
+    loop.wheel.set(self, now &+ 2_000_000_000, now: now)
+    context.close(mode: .output, promise: nil)
+    if isReadHeld {
+      isReadHeld = false
+      context.read()
+    }
+  }
+
+  /// A response that cannot be finished: the client must notice.
+  func abort() {
+    let left = upstream
+    upstream = nil
+    left?.abandon()
+    finishExchange()
+    guard let context else { return }
+    phase = .lingering
+    _ = (context.channel as? any SocketOptionProvider)?.setSoLinger(linger(l_onoff: 1, l_linger: 0))
+    context.close(promise: nil)
+  }
+}

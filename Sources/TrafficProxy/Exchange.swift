@@ -1,0 +1,53 @@
+import HTTP1
+import NIOCore
+import Traffic
+import Vocabulary
+
+/// One request and its response: what is known and what has happened so far. Owned by the downstream handler.
+struct Exchange {
+  /// The request head as received; replays and the access record read it again.
+  var head = ByteBuffer()
+  var method = Method.other
+  var methodText = OctetRange.empty
+  var path = OctetRange.empty
+  var pathOnlyCount = 0
+  var minorVersion = 1
+  var keepsAlive = true
+  var wantsUpgrade = false
+  var acceptsJSON = true
+  /// Where the client's own ids stand in the head; empty = ours are used.
+  var requestIDText = OctetRange.empty
+  var traceIDText = OctetRange.empty
+  var requestID: (UInt64, UInt64) = (0, 0)
+  var traceID: (UInt64, UInt64) = (0, 0)
+
+  var route: LoopRoute?
+  var endpoint: LoopEndpoint?
+  var body = BodyDecoder(.none)
+  var requestDone = true
+  /// Body octets that were sent, for a try that may follow; nil = not kept.
+  var replay: ByteBuffer?
+  var tries = TryState()
+  var triesMade = 0
+  var countsAsRetry = false
+  var countsAsRequest = false
+  /// Some of the response has been handed to the client.
+  var responseStarted = false
+  var status = 0
+  var flag: StaticString = ""
+  var blame: Blame?
+  /// A response in chunks for a client that cannot read them is forwarded without its framing.
+  var unchunks = false
+
+  var bytesIn: UInt64 = 0
+  var bytesOut: UInt64 = 0
+  var routeDeadline = UInt64.max
+  /// Times are nanoseconds of uptime; 0 = did not happen.
+  var started: UInt64 = 0
+  var headDone: UInt64 = 0
+  var sent: UInt64 = 0
+  var firstByte: UInt64 = 0
+  var connectTime: UInt64 = 0
+  var poolTime: UInt64 = 0
+  var overhead: UInt64 = 0
+}

@@ -1,0 +1,111 @@
+import NIOCore
+import NIOPosix
+import Resilience
+import Synchronization
+import Telemetry
+import Traffic
+
+/// An endpoint as one event loop sees it: its idle connections, newest last.
+final class LoopEndpoint {
+  let resolved: ResolvedEndpoint
+  let host: [UInt8]
+  let text: [UInt8]
+  var idle = ContiguousArray<UpstreamHandler>()
+  var active = 0
+  /// Rested after a failed connect until then, when others exist.
+  var restedUntil: UInt64 = 0
+
+  init(_ resolved: ResolvedEndpoint) {
+    self.resolved = resolved
+    host = Array(resolved.host.utf8)
+    if let ip = resolved.address.ipAddress, let port = resolved.address.port {
+      text = Array((ip.contains(":") ? "[\(ip)]:\(port)" : "\(ip):\(port)").utf8)
+    } else {
+      text = Array("unix:\(resolved.address.pathname ?? "")".utf8)
+    }
+  }
+}
+
+/// A cluster as one event loop sees it: endpoints, balancer and its own pool of kept connections.
+final class LoopCluster {
+  let shared: ClusterShared
+  let poolIdle: UInt64
+  let budget: RetryBudget
+  let nameBytes: [UInt8]
+  let hostHeader: [UInt8]?
+  let connectionsTotal: Counter
+  let connectionsActive: Gauge
+  let retriesTotal: Counter
+  let connectFailures: Counter
+  var endpoints = ContiguousArray<LoopEndpoint>()
+  var failure: String?
+  var isResolved = false
+  private var waiters: [DownstreamHandler] = []
+  private var balancer: Balancer
+
+  init(_ shared: ClusterShared, metrics: MetricRegistry, seed: UInt64) {
+    self.shared = shared
+    let configuration = shared.configuration
+    nameBytes = Array(configuration.name.utf8)
+    poolIdle = configuration.poolIdle.nanoseconds
+    hostHeader = configuration.hostHeader.map { Array($0.utf8) }
+    budget = RetryBudget(percent: configuration.retryBudgetPercent, minimum: configuration.retryBudgetMinimum)
+    balancer = Balancer(configuration.balance, seed: seed)
+    let labels = [Label("cluster", configuration.name)]
+    connectionsTotal = metrics.counter(
+      "outrider_upstream_connections_total", "Connections made to upstreams.", labels)
+    connectionsActive = metrics.gauge(
+      "outrider_upstream_connections_active", "Open connections to upstreams.", labels)
+    retriesTotal = metrics.counter("outrider_upstream_retries_total", "Tries after the first.", labels)
+    connectFailures = metrics.counter(
+      "outrider_upstream_connect_failures_total", "Connections that could not be made.", labels)
+    update()
+  }
+
+  /// Takes over what resolution found; kept connections of endpoints that stay are kept.
+  func update() {
+    switch shared.current {
+    case .pending: return
+    case .failed(let text): failure = text
+    case .ready(let list):
+      failure = nil
+      let old = endpoints
+      endpoints = ContiguousArray(
+        list.map { resolved in old.first { $0.resolved == resolved } ?? LoopEndpoint(resolved) })
+      for endpoint in old where !endpoints.contains(where: { $0 === endpoint }) { closeIdle(endpoint) }
+    }
+    isResolved = true
+    let resumed = waiters
+    waiters = []
+    for waiter in resumed { waiter.clusterResolved() }
+  }
+
+  func wait(_ downstream: DownstreamHandler) { waiters.append(downstream) }
+
+  func pick(excluding: LoopEndpoint?, now: UInt64) -> LoopEndpoint? {
+    if endpoints.count == 1 { return endpoints[0] }
+    var excluded = -1
+    var loads = ContiguousArray<EndpointLoad>()
+    loads.reserveCapacity(endpoints.count)
+    for index in endpoints.indices {
+      let endpoint = endpoints[index]
+      if endpoint === excluding { excluded = index }
+      loads.append(
+        EndpointLoad(
+          active: endpoint.active, weight: endpoint.resolved.weight, isFresh: endpoint.restedUntil <= now))
+    }
+    let picked = balancer.pick(count: loads.count, excluding: excluded) { loads[$0] }
+    guard let picked else { return nil }
+    return endpoints[picked]
+  }
+
+  func closeIdle(_ endpoint: LoopEndpoint) {
+    let idle = endpoint.idle
+    endpoint.idle = []
+    for upstream in idle { upstream.close() }
+  }
+
+  func closeAll() {
+    for endpoint in endpoints { closeIdle(endpoint) }
+  }
+}

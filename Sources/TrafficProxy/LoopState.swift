@@ -1,0 +1,200 @@
+import HTTP1
+import Logging
+import NIOCore
+import NIOPosix
+import Resilience
+import Synchronization
+import Telemetry
+import Traffic
+import Vocabulary
+
+/// What all loops of a proxy share.
+final class ProxyShared: Sendable {
+  let metrics: MetricRegistry
+  let events: EventStream
+  let secrets: TrafficProxy.SecretResolver
+  let logger: Logger
+  let inFlightInbound = Atomic<Int>(0)
+  let inFlightOutbound = Atomic<Int>(0)
+  let drainingInbound = Atomic<Bool>(false)
+  let drainingOutbound = Atomic<Bool>(false)
+
+  init(
+    metrics: MetricRegistry, events: EventStream, secrets: @escaping TrafficProxy.SecretResolver, logger: Logger
+  ) {
+    self.metrics = metrics
+    self.events = events
+    self.secrets = secrets
+    self.logger = logger
+  }
+
+  @inline(__always)
+  func addInFlight(_ direction: Direction, _ amount: Int) {
+    switch direction {
+    case .inbound: inFlightInbound.wrappingAdd(amount, ordering: .relaxed)
+    case .outbound: inFlightOutbound.wrappingAdd(amount, ordering: .relaxed)
+    }
+  }
+
+  func inFlight(_ direction: Direction) -> Int {
+    direction == .inbound ? inFlightInbound.load(ordering: .relaxed) : inFlightOutbound.load(ordering: .relaxed)
+  }
+
+  @inline(__always)
+  func isDraining(_ direction: Direction) -> Bool {
+    direction == .inbound ? drainingInbound.load(ordering: .relaxed) : drainingOutbound.load(ordering: .relaxed)
+  }
+}
+
+/// One configuration, compiled; loops take it over as a whole.
+struct Snapshot: Sendable {
+  var configuration: TrafficConfiguration
+  var listeners: [CompiledListener]
+  var clusters: [ClusterShared]
+}
+
+/// The request counters of a route on one loop, made when first needed.
+final class RouteStats {
+  private static let blames: [String] = ["none"] + Blame.allCases.map(\.rawValue)
+  private let labels: [Label]
+  private let metrics: MetricRegistry
+  private var counters = ContiguousArray<Counter?>(repeating: nil, count: 36)
+
+  init(_ metrics: MetricRegistry, _ direction: Direction, listener: String, route: String, cluster: String) {
+    self.metrics = metrics
+    labels = [
+      Label("direction", direction.rawValue), Label("listener", listener), Label("route", route),
+      Label("cluster", cluster),
+    ]
+  }
+
+  func count(status: Int, blame: Blame?) {
+    let group = min(max(status / 100, 0), 5)
+    let guilty = blame.flatMap { Blame.allCases.firstIndex(of: $0) }.map { $0 + 1 } ?? 0
+    let index = group * 6 + guilty
+    if let counter = counters[index] { return counter.addAsOwner() }
+    let counter = metrics.counter(
+      "outrider_http_requests_total", "Requests answered.",
+      labels + [Label("code_class", group == 0 ? "none" : "\(group)xx"), Label("blame", Self.blames[guilty])])
+    counters[index] = counter
+    counter.addAsOwner()
+  }
+}
+
+/// A route as one loop sees it.
+final class LoopRoute {
+  let compiled: CompiledRoute
+  let cluster: LoopCluster?
+  let stats: RouteStats
+  let nameBytes: [UInt8]
+
+  init(_ compiled: CompiledRoute, _ cluster: LoopCluster?, _ stats: RouteStats) {
+    self.compiled = compiled
+    self.cluster = cluster
+    self.stats = stats
+    nameBytes = Array(compiled.name.utf8)
+  }
+}
+
+/// A listener as one loop sees it; `compiled` and `routes` change together on a reload.
+final class LoopListener {
+  var compiled: CompiledListener
+  var routes: [LoopRoute] = []
+  let noRoute: RouteStats
+  let nameBytes: [UInt8]
+  let duration: Histogram
+  let overhead: Histogram
+  let connectionsTotal: Counter
+  let connectionsActive: Gauge
+
+  init(_ compiled: CompiledListener, _ metrics: MetricRegistry) {
+    self.compiled = compiled
+    nameBytes = Array(compiled.name.utf8)
+    let direction = Label("direction", compiled.direction.rawValue)
+    let listener = Label("listener", compiled.name)
+    noRoute = RouteStats(metrics, compiled.direction, listener: compiled.name, route: "none", cluster: "")
+    duration = metrics.histogram(
+      "outrider_http_request_duration_seconds", "From a request's first byte to its response's last.",
+      [direction, listener])
+    overhead = metrics.histogram(
+      "outrider_overhead_seconds", "Time that the sidecar itself added to a request.", [direction],
+      bounds: Histogram.overheadBounds)
+    connectionsTotal = metrics.counter(
+      "outrider_downstream_connections_total", "Connections accepted.", [listener])
+    connectionsActive = metrics.gauge(
+      "outrider_downstream_connections_active", "Open accepted connections.", [listener])
+  }
+}
+
+/// Everything that one event loop owns. Never leaves its loop.
+final class LoopState {
+  let eventLoop: any EventLoop
+  let shared: ProxyShared
+  let wheel: TimerWheel
+  var limits = HeadLimits()
+  var watermark = 256 << 10
+  var replayLimit = 64 << 10
+  var listeners: [String: LoopListener] = [:]
+  var clusters: [String: LoopCluster] = [:]
+  var downstreams: [ObjectIdentifier: DownstreamHandler] = [:]
+  var random: SeededRandom
+  /// Heads are built here; unique again after a synchronous write.
+  var scratch: ByteBuffer
+  var request = RequestHead()
+  var response = ResponseHead()
+  var access: AccessLogWriter
+  private var stats: [String: RouteStats] = [:]
+
+  init(eventLoop: any EventLoop, shared: ProxyShared, seed: UInt64) {
+    self.eventLoop = eventLoop
+    self.shared = shared
+    wheel = TimerWheel(eventLoop: eventLoop)
+    random = SeededRandom(seed: seed)
+    scratch = ByteBufferAllocator().buffer(capacity: 8192)
+    access = AccessLogWriter(events: shared.events)
+  }
+
+  /// Takes over a new snapshot. Exchanges that run keep the routes and clusters they have.
+  func apply(_ snapshot: Snapshot) {
+    let configuration = snapshot.configuration
+    limits = HeadLimits(bytes: configuration.maxHeadBytes, fields: configuration.maxFields)
+    watermark = configuration.watermark
+    replayLimit = configuration.replayLimit
+    var next: [String: LoopCluster] = [:]
+    for shared in snapshot.clusters {
+      let name = shared.configuration.name
+      if let old = clusters[name], old.shared === shared {
+        next[name] = old
+      } else {
+        next[name] = LoopCluster(shared, metrics: self.shared.metrics, seed: random.next())
+      }
+    }
+    for (name, old) in clusters where next[name] !== old { old.closeAll() }
+    clusters = next
+    for compiled in snapshot.listeners {
+      let listener = listeners[compiled.name] ?? LoopListener(compiled, shared.metrics)
+      listener.compiled = compiled
+      listener.routes = compiled.routes.map { route in
+        let key = "\(compiled.direction.rawValue) \(compiled.name) \(route.name) \(route.clusterName)"
+        let stats =
+          self.stats[key]
+          ?? RouteStats(
+            shared.metrics, compiled.direction, listener: compiled.name, route: route.name,
+            cluster: route.clusterName)
+        self.stats[key] = stats
+        return LoopRoute(route, next[route.clusterName], stats)
+      }
+      listeners[compiled.name] = listener
+    }
+  }
+
+  /// Publishes what was recorded, once this turn of the loop is over.
+  func accessChanged() {
+    if access.pendingBytes >= 64 << 10 {
+      access.publish()
+    } else if !access.isScheduled {
+      access.isScheduled = true
+      eventLoop.assumeIsolated().execute { [self] in access.publish() }
+    }
+  }
+}

@@ -1,0 +1,132 @@
+import Traffic
+import Vocabulary
+
+/// Field edits as bytes: which names are dropped from the message and what is appended to it.
+struct CompiledEdits: Sendable {
+  var drops: [[UInt8]] = []
+  var appended: [UInt8] = []
+  var isEmpty: Bool { drops.isEmpty && appended.isEmpty }
+
+  /// Later edits win over earlier ones.
+  init(_ layers: [HeaderEdits], injected: [InjectedHeader] = []) {
+    var fields: [HeaderEdits.Field] = []
+    for edits in layers {
+      for name in edits.remove {
+        fields.removeAll { $0.name.lowercased() == name.lowercased() }
+        drops.append(Array(name.lowercased().utf8))
+      }
+      for field in edits.set {
+        fields.removeAll { $0.name.lowercased() == field.name.lowercased() }
+        drops.append(Array(field.name.lowercased().utf8))
+        fields.append(field)
+      }
+      fields += edits.add
+    }
+    for header in injected { drops.append(Array(header.name.lowercased().utf8)) }
+    for field in fields {
+      appended += Array(field.name.utf8) + [0x3A, 0x20] + Array(field.value.utf8) + [13, 10]
+    }
+  }
+}
+
+/// A route made ready: everything that configuration can decide is decided.
+final class CompiledRoute: Sendable {
+  enum Action: Sendable {
+    case cluster(String)
+    /// A whole reply without the Date or Connection fields.
+    case reply(status: Int, fields: [UInt8], body: [UInt8])
+  }
+
+  let name: String
+  let clusterName: String
+  let action: Action
+  /// Nanoseconds until the response head; 0 = none.
+  let timeout: UInt64
+  let perTryTimeout: UInt64
+  let policy: RetryPolicy
+  let rewritePrefix: (from: Int, to: [UInt8])?
+  let rewriteHost: [UInt8]?
+  let requestEdits: CompiledEdits
+  let responseEdits: CompiledEdits
+  let inject: [(name: [UInt8], value: SecretTemplate)]
+
+  init(_ route: RouteConfiguration, _ listener: ListenerConfiguration) {
+    name = route.name
+    switch route.action {
+    case .cluster(let cluster):
+      action = .cluster(cluster)
+      clusterName = cluster
+    case .redirect(let to, let code):
+      action = .reply(status: code, fields: Array("location: \(to)\r\n".utf8), body: [])
+      clusterName = ""
+    case .respond(let status, let body, let headers):
+      var fields = headers.map { "\($0.name): \($0.value)\r\n" }.joined()
+      if !body.isEmpty, !headers.contains(where: { $0.name.lowercased() == "content-type" }) {
+        fields += "content-type: text/plain; charset=utf-8\r\n"
+      }
+      action = .reply(status: status, fields: Array(fields.utf8), body: Array(body.utf8))
+      clusterName = ""
+    }
+    timeout = (route.timeout ?? listener.timeout).nanoseconds
+    let retries = route.retries ?? listener.retries
+    policy = RetryPolicy(retries)
+    perTryTimeout = retries.perTryTimeout?.nanoseconds ?? 0
+    rewriteHost = route.rewriteHost.map { Array($0.utf8) }
+    rewritePrefix = route.rewritePrefix.map { text in
+      let from: Int =
+        switch route.match.path {
+        case .any: 0
+        case .exact(let path): path.utf8.count
+        case .prefix(let path): path.utf8.count
+        }
+      return (from, Array(text.utf8))
+    }
+    let injected = listener.inject.filter { outer in
+      !route.inject.contains { $0.name.lowercased() == outer.name.lowercased() }
+    } + route.inject
+    inject = injected.map { (Array($0.name.utf8), $0.value) }
+    requestEdits = CompiledEdits([listener.requestHeaders, route.requestHeaders], injected: injected)
+    responseEdits = CompiledEdits([listener.responseHeaders, route.responseHeaders])
+  }
+}
+
+/// A listener made ready.
+final class CompiledListener: Sendable {
+  let name: String
+  let direction: Direction
+  let isTCP: Bool
+  let table: RouteTable
+  let routes: [CompiledRoute]
+  let idleTimeout: UInt64
+  let downstreamIdle: UInt64
+  let headTimeout: UInt64
+  let maxConnections: Int
+  /// Fraction of successful requests recorded, 0...1; below 0 = none at all.
+  let sample: Double
+
+  init(_ listener: ListenerConfiguration) {
+    name = listener.name
+    direction = listener.direction
+    isTCP = listener.listenerProtocol == .tcp
+    table = RouteTable(listener.routes)
+    routes = listener.routes.map { CompiledRoute($0, listener) }
+    idleTimeout = listener.idleTimeout.nanoseconds
+    downstreamIdle = listener.downstreamIdle.nanoseconds
+    headTimeout = listener.headTimeout.nanoseconds
+    maxConnections = listener.maxConnections ?? .max
+    sample =
+      switch listener.accessLog {
+      case .off: -1
+      case .on: 1
+      case .sample(let fraction): fraction
+      }
+  }
+}
+
+extension Duration {
+  /// Whole nanoseconds, 0 when negative.
+  var nanoseconds: UInt64 {
+    let (seconds, attoseconds) = components
+    return UInt64(max(0, seconds)) &* 1_000_000_000 &+ UInt64(max(0, attoseconds)) / 1_000_000_000
+  }
+}

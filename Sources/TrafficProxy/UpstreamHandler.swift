@@ -1,0 +1,315 @@
+import HTTP1
+import NIOCore
+import NIOPosix
+import Synchronization
+import Telemetry
+import Traffic
+
+/// One connection to an upstream. Reads responses and hands them to the exchange it is attached to.
+final class UpstreamHandler: Timed, ChannelDuplexHandler {
+  typealias InboundIn = ByteBuffer
+  typealias OutboundIn = ByteBuffer
+  typealias OutboundOut = ByteBuffer
+
+  enum State {
+    /// In the pool, or not yet used; any octet is an error. Next: head, tunnel, dead.
+    case idle
+    /// A request was sent; the response head is to come. Next: body, tunnel, idle, dead.
+    case head
+    /// Inside a response body. Next: idle, dead.
+    case body
+    /// Octets pass unread both ways. Next: dead.
+    case tunnel
+    /// Closed or closing; nothing is read any more.
+    case dead
+  }
+
+  let loop: LoopState
+  let cluster: LoopCluster
+  let endpoint: LoopEndpoint
+  private(set) var state = State.idle
+  private(set) var served = 0
+  private(set) var context: ChannelHandlerContext?
+  private var downstream: DownstreamHandler?
+  private var partial: ByteBuffer?
+  private var scanner = HeadScanner()
+  private var body = BodyDecoder(.none)
+  private var keepsAlive = true
+  private var isCounted = false
+  private var isReadHeld = false
+  private var dirty = false
+  private var inputClosed = false
+
+  init(loop: LoopState, cluster: LoopCluster, endpoint: LoopEndpoint) {
+    self.loop = loop
+    self.cluster = cluster
+    self.endpoint = endpoint
+  }
+
+  // MARK: What the downstream asks
+
+  var isUsable: Bool { state == .idle && !inputClosed && (context?.channel.isActive ?? false) }
+  var isWritable: Bool { context?.channel.isWritable ?? false }
+  /// The connection has carried an earlier request.
+  var wasUsed: Bool { served > 0 }
+
+  func attach(_ downstream: DownstreamHandler, tunnel: Bool = false) {
+    self.downstream = downstream
+    loop.wheel.remove(self)
+    endpoint.active += 1
+    isCounted = true
+    scanner = HeadScanner()
+    state = tunnel ? .tunnel : .head
+    if tunnel { allowHalfClosure() }
+  }
+
+  func write(_ buffer: ByteBuffer) { context?.write(wrapOutboundOut(buffer), promise: nil) }
+  func flush() { context?.flush() }
+
+  /// The exchange no longer wants this connection: close it.
+  func abandon() {
+    downstream = nil
+    close()
+  }
+
+  func close() {
+    guard state != .dead else { return }
+    state = .dead
+    uncount()
+    loop.wheel.remove(self)
+    context?.close(promise: nil)
+  }
+
+  func closeOutput() { context?.close(mode: .output, promise: nil) }
+
+  func resumeReading() {
+    if isReadHeld {
+      isReadHeld = false
+      context?.read()
+    }
+  }
+
+  func becomeTunnel() {
+    state = .tunnel
+    allowHalfClosure()
+  }
+
+  private func allowHalfClosure() {
+    try? context?.channel.syncOptions?.setOption(.allowRemoteHalfClosure, value: true)
+  }
+
+  private func uncount() {
+    if isCounted {
+      isCounted = false
+      endpoint.active -= 1
+    }
+  }
+
+  /// Puts the connection among the kept ones.
+  func release(now: UInt64) {
+    state = .idle
+    uncount()
+    endpoint.idle.append(self)
+    loop.wheel.set(self, now &+ cluster.poolIdle, now: now)
+  }
+
+  override func deadlinePassed(_ now: UInt64) {
+    guard state == .idle else { return }
+    forget()
+    close()
+  }
+
+  private func forget() {
+    if let index = endpoint.idle.lastIndex(where: { $0 === self }) { endpoint.idle.remove(at: index) }
+  }
+
+  // MARK: Channel events
+
+  func handlerAdded(context: ChannelHandlerContext) { self.context = context }
+
+  func channelActive(context: ChannelHandlerContext) {
+    cluster.connectionsTotal.addAsOwner()
+    cluster.connectionsActive.add(1)
+  }
+
+  func read(context: ChannelHandlerContext) {
+    if let downstream, !downstream.isWritable { isReadHeld = true } else { context.read() }
+  }
+
+  func channelRead(context: ChannelHandlerContext, data: NIOAny) {
+    var buffer = unwrapInboundIn(data)
+    if state == .tunnel {
+      downstream?.tunnelFromUpstream(buffer)
+      dirty = true
+      return
+    }
+    let now = NIODeadline.now().uptimeNanoseconds
+    if state == .head { readHead(&buffer, now) }
+    if state == .body, buffer.readableBytes > 0 { readBody(&buffer, now) }
+    if state == .idle, buffer.readableBytes > 0 {
+      // Octets that nobody asked for: the connection cannot be trusted.
+      forget()
+      close()
+    }
+  }
+
+  func channelReadComplete(context: ChannelHandlerContext) {
+    if dirty {
+      dirty = false
+      downstream?.flush()
+    }
+  }
+
+  func channelWritabilityChanged(context: ChannelHandlerContext) {
+    if context.channel.isWritable { downstream?.resumeReading() }
+  }
+
+  func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
+    if case .inputClosed = event as? ChannelEvent, state == .tunnel {
+      inputClosed = true
+      downstream?.upstreamHalfClosed()
+    }
+  }
+
+  func channelInactive(context: ChannelHandlerContext) {
+    cluster.connectionsActive.add(-1)
+    cluster.shared.connections.wrappingSubtract(1, ordering: .relaxed)
+    let before = state
+    let ended = downstream
+    state = .dead
+    downstream = nil
+    uncount()
+    loop.wheel.remove(self)
+    switch before {
+    case .idle: forget()
+    case .head: ended?.upstreamLost(self, detail: "connection closed before a response head")
+    case .body:
+      if body.endsWithConnection {
+        ended?.responseEnded(reusable: nil)
+      } else {
+        ended?.upstreamCutBody()
+      }
+    case .tunnel: ended?.tunnelEnded()
+    case .dead: break
+    }
+    self.context = nil
+  }
+
+  func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
+
+  // MARK: Responses
+
+  private func readHead(_ buffer: inout ByteBuffer, _ now: UInt64) {
+    if var held = partial {
+      partial = nil
+      held.writeBuffer(&buffer)
+      buffer = held
+    }
+    downstream?.responseByteSeen()
+    while state == .head, buffer.readableBytes > 0 {
+      let length: Int
+      do {
+        guard let found = try buffer.withUnsafeReadableBytes({ try scanner.scan($0, limits: loop.limits) }) else {
+          partial = buffer
+          buffer = ByteBuffer()
+          return
+        }
+        length = found
+        try buffer.withUnsafeReadableBytes {
+          try loop.response.parse(UnsafeRawBufferPointer(rebasing: $0[..<length]))
+        }
+      } catch {
+        return protocolError((error as? HeadError)?.reason ?? "the response head is not valid")
+      }
+      scanner = HeadScanner()
+      guard let head = buffer.readSlice(length: length), let downstream else { return close() }
+      handle(head, &buffer, downstream, now)
+    }
+  }
+
+  private func handle(
+    _ head: ByteBuffer, _ buffer: inout ByteBuffer, _ downstream: DownstreamHandler, _ now: UInt64
+  ) {
+    let status = loop.response.status
+    if status == 101 {
+      guard downstream.exchange.wantsUpgrade else { return protocolError("101 without a request to upgrade") }
+      becomeTunnel()
+      downstream.upgraded(head, now)
+      if buffer.readableBytes > 0 { downstream.tunnelFromUpstream(buffer) }
+      buffer = ByteBuffer()
+      downstream.flush()
+      return
+    }
+    if status < 200 { return downstream.interim(head) }
+    let framing = loop.response.framing(for: downstream.exchange.method)
+    body = BodyDecoder(framing)
+    keepsAlive = loop.response.keepsAlive && framing != .untilClose
+    served += 1
+    if downstream.withholds(status: status) {
+      // The next try begins on another connection; this one is not worth reading to its end.
+      self.downstream = nil
+      close()
+      downstream.tryFailed(.status(status), .upstreamProtocol, detail: "")
+      return
+    }
+    state = .body
+    downstream.responseHead(head, framing, now)
+    if body.isComplete {
+      finish(now)
+    } else if buffer.readableBytes > 0 {
+      readBody(&buffer, now)
+    } else {
+      dirty = true
+    }
+  }
+
+  private func readBody(_ buffer: inout ByteBuffer, _ now: UInt64) {
+    guard let downstream else { return close() }
+    do {
+      if downstream.exchange.unchunks {
+        var pieces: [Range<Int>] = []
+        let taken = try buffer.withUnsafeReadableBytes { try body.consume($0) { pieces.append($0) } }
+        for piece in pieces {
+          if let slice = buffer.getSlice(at: buffer.readerIndex + piece.lowerBound, length: piece.count) {
+            downstream.responseBody(slice)
+          }
+        }
+        buffer.moveReaderIndex(forwardBy: taken)
+      } else {
+        let taken = try buffer.withUnsafeReadableBytes { try body.consume($0) }
+        if taken == buffer.readableBytes {
+          downstream.responseBody(buffer)
+          buffer = ByteBuffer()
+        } else if let slice = buffer.readSlice(length: taken) {
+          downstream.responseBody(slice)
+        }
+      }
+    } catch {
+      self.downstream = nil
+      close()
+      downstream.upstreamCutBody()
+      return
+    }
+    if body.isComplete { finish(now) } else { dirty = true; downstream.progress(now) }
+  }
+
+  private func finish(_ now: UInt64) {
+    guard let downstream else { return close() }
+    self.downstream = nil
+    dirty = false
+    let limit = cluster.shared.configuration.maxRequestsPerConnection ?? .max
+    if keepsAlive, !inputClosed, downstream.exchange.requestDone, served < limit {
+      release(now: now)
+    } else {
+      close()
+    }
+    downstream.responseEnded(reusable: self)
+  }
+
+  private func protocolError(_ detail: String) {
+    let ended = downstream
+    downstream = nil
+    close()
+    ended?.tryFailed(.reset, .upstreamProtocol, detail: detail)
+  }
+}
