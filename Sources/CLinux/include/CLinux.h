@@ -6,4 +6,5 @@
 #include <sys/un.h>
 #include <sys/prctl.h>
 #include <sys/inotify.h>
+#include "logs_shim.h"
 #endif
