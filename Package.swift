@@ -10,6 +10,7 @@ let strict: [SwiftSetting] = [
 ]
 
 let nio = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
+let nioHTTP1 = Target.Dependency.product(name: "NIOHTTP1", package: "swift-nio")
 let nioPosix = Target.Dependency.product(name: "NIOPosix", package: "swift-nio")
 let nioSSL = Target.Dependency.product(name: "NIOSSL", package: "swift-nio-ssl")
 let asyncHTTPClient = Target.Dependency.product(name: "AsyncHTTPClient", package: "async-http-client")
@@ -63,7 +64,10 @@ let package = Package(
       ["Traffic", "HTTP1", "Secrets", "Telemetry", "Vocabulary", "Resilience", "CLinux", nio, nioPosix, nioSSL, logging]),
     room(
       "LogShipper",
-      ["Logs", "Secrets", "Telemetry", "Vocabulary", "Resilience", "CLinux", nio, nioPosix, nioSSL, asyncHTTPClient, logging]),
+      [
+        "Logs", "Secrets", "Telemetry", "Vocabulary", "Resilience", "CLinux", nio, nioHTTP1, nioPosix, nioSSL,
+        asyncHTTPClient, logging,
+      ]),
     room(
       "SecretAgent",
       ["Secrets", "Telemetry", "Vocabulary", "Resilience", "CLinux", nio, nioPosix, nioSSL, asyncHTTPClient, logging]),

@@ -7,4 +7,5 @@
 #include <sys/prctl.h>
 #include <sys/inotify.h>
 #include "process_shim.h"
+#include "logs_shim.h"
 #endif

@@ -1,0 +1,245 @@
+import Glibc
+import Logs
+import Vocabulary
+
+/// Follows the files of globs through rename, copytruncate, truncation and deletion. Owned by the source thread.
+///
+/// A file is known by device and inode, and by a hash of its head: when the head changed or the file is shorter than
+/// what was read, it is another file in the same place and is read from its beginning. A line's position moves into the
+/// checkpoint after the spool has it.
+final class FilesSource {
+  static let maximumOpen = 256
+  private static let compressed = [".gz", ".bz2", ".xz", ".zst"]
+
+  private struct Key: Hashable {
+    var device: UInt64
+    var inode: UInt64
+  }
+
+  private struct Followed {
+    var mark: FileCheckpoint
+    var descriptor: CInt = -1
+    /// Since when no glob finds it, monotonic nanoseconds; 0 while one does.
+    var gone: Int64 = 0
+    /// Monotonic nanoseconds of the last bytes.
+    var active: Int64 = 0
+  }
+
+  private let input: LogSourceConfiguration.FilesInput
+  private let shipper: LineShipper
+  private let spool: Spool
+  private let checkpoint: String
+  private var files: [Key: Followed] = [:]
+  private var firstScan: Bool
+  private var buffer = ByteArena(capacity: 4096)
+  private var changed = false
+  private var scanned: Int64 = .min
+
+  init(name: String, input: LogSourceConfiguration.FilesInput, shipper: LineShipper, spool: Spool, directory: String) {
+    self.input = input
+    self.shipper = shipper
+    self.spool = spool
+    checkpoint = "\(directory)/files.\(name)"
+    let saved = StateFile.contents(checkpoint).flatMap { FileCheckpoint.decode(String(decoding: $0, as: UTF8.self)) }
+    firstScan = saved == nil
+    for var mark in saved ?? [] {
+      // The spool may be ahead of the checkpoint after a crash.
+      if let reached = spool.reached(mark.identity) { mark.offset = max(mark.offset, Int(clamping: reached)) }
+      files[Key(device: mark.device, inode: mark.inode)] = Followed(mark: mark)
+    }
+    if !firstScan { reopen() }
+  }
+
+  deinit { for file in files.values where file.descriptor >= 0 { close(file.descriptor) } }
+
+  /// Files that were renamed while nobody looked are found by their inode beside their old name.
+  private func reopen() {
+    for (key, file) in files {
+      let directory = file.mark.path.split(separator: "/", omittingEmptySubsequences: false).dropLast()
+        .joined(separator: "/")
+      let places = [file.mark.path] + StateFile.names(in: directory.isEmpty ? "/" : directory).map { directory + "/" + $0 }
+      for place in places where Self.key(place)?.0 == key {
+        if Self.compressed.contains(where: { place.hasSuffix($0) }) { continue }
+        files[key]?.mark.path = place
+        break
+      }
+    }
+  }
+
+  private static func key(_ path: String) -> (Key, Int)? {
+    var info = stat()
+    guard stat(path, &info) == 0, info.st_mode & S_IFMT == S_IFREG else { return nil }
+    return (Key(device: UInt64(info.st_dev), inode: UInt64(info.st_ino)), Int(info.st_size))
+  }
+
+  /// One round: looks for files when a second has passed, reads what is new. True when there is more to read at once.
+  func round(atEnd: Bool = false) -> Bool {
+    let now = Clock.monotonic()
+    if scanned == .min || now - scanned >= 1_000_000_000 || atEnd {
+      scan(now)
+      scanned = now
+    }
+    var more = false
+    for key in files.keys.sorted(by: { ($0.device, $0.inode) < ($1.device, $1.inode) }) {
+      if read(key, now) { more = true }
+    }
+    if changed {
+      changed = !StateFile.replace(checkpoint, FileCheckpoint.encode(files.values.map(\.mark)))
+    }
+    return more
+  }
+
+  private func scan(_ now: Int64) {
+    var found: Set<Key> = []
+    for path in Self.paths(input) {
+      guard let (key, size) = Self.key(path) else { continue }
+      if !found.insert(key).inserted { continue }
+      if files[key] == nil {
+        adopt(key, path, offset: firstScan && !input.fromBeginning ? size : 0)
+      } else if files[key]?.mark.path != path {
+        files[key]?.mark.path = path
+        changed = true
+      }
+      files[key]?.gone = 0
+    }
+    if firstScan { changed = true }
+    firstScan = false
+    for key in files.keys where !found.contains(key) && files[key]?.gone == 0 { files[key]?.gone = now }
+  }
+
+  static func paths(_ input: LogSourceConfiguration.FilesInput) -> [String] {
+    var paths: [String] = []
+    for pattern in input.globs {
+      var result = glob_t()
+      defer { globfree(&result) }
+      guard glob(pattern, GLOB_NOSORT, nil, &result) == 0 else { continue }
+      for index in 0..<Int(result.gl_pathc) {
+        guard let name = result.gl_pathv[index] else { continue }
+        let path = String(cString: name)
+        let excluded = input.exclude.contains { exclude in
+          fnmatch(exclude, path, 0) == 0 || fnmatch(exclude, String(path.split(separator: "/").last ?? ""), 0) == 0
+        }
+        if !excluded, !compressed.contains(where: { path.hasSuffix($0) }) { paths.append(path) }
+      }
+    }
+    return paths
+  }
+
+  private func adopt(_ key: Key, _ path: String, offset: Int) {
+    let mark = FileCheckpoint(
+      device: key.device, inode: key.inode, identity: UInt64.random(in: 1...UInt64.max),
+      headHash: Checksum.fnv64(Bytes(start: nil, count: 0)), headLength: 0, offset: offset, path: path)
+    files[key] = Followed(mark: mark)
+    changed = true
+  }
+
+  /// Reads a file's new lines, at most about a megabyte; true when there may be more.
+  private func read(_ key: Key, _ now: Int64) -> Bool {
+    guard var file = files[key] else { return false }
+    defer { if files[key] != nil { files[key] = file } }
+    guard open(&file, key) else {
+      if file.gone != 0, now - file.gone > input.rotateWait.nanoseconds { drop(key, file) }
+      return false
+    }
+    var info = stat()
+    guard fstat(file.descriptor, &info) == 0 else { return false }
+    let size = Int(info.st_size)
+    if size != file.mark.offset || file.active == 0 { checkContinuity(&file, size) }
+    if size > file.mark.offset {
+      let before = file.mark.offset
+      let more = readLines(&file, size)
+      if file.mark.offset != before || file.active == 0 { file.active = now }
+      if file.mark.offset != before { return more }
+      finishLine(&file, now)
+      return false
+    }
+    finish(key, &file, now)
+    return false
+  }
+
+  private func open(_ file: inout Followed, _ key: Key) -> Bool {
+    if file.descriptor >= 0 { return true }
+    guard let (present, size) = Self.key(file.mark.path), present == key else { return false }
+    // Files without news stay closed when there are many.
+    if size == file.mark.offset, file.active != 0, files.count > Self.maximumOpen { return false }
+    file.descriptor = Glibc.open(file.mark.path, O_RDONLY | O_CLOEXEC)
+    return file.descriptor >= 0
+  }
+
+  private func checkContinuity(_ file: inout Followed, _ size: Int) {
+    let limit = FileCheckpoint.headLimit
+    var head = [UInt8](repeating: 0, count: limit)
+    let count = max(0, pread(file.descriptor, &head, limit, 0))
+    head.withUnsafeBytes { bytes in
+      let head = bytes.part(0..<count)
+      if file.mark.continuity(size: size, head: head) == .replaced {
+        file.mark.identity = UInt64.random(in: 1...UInt64.max)
+        file.mark.offset = 0
+        file.mark.headLength = 0
+        changed = true
+      }
+      if count > file.mark.headLength {
+        file.mark.headLength = count
+        file.mark.headHash = Checksum.fnv64(head)
+        changed = true
+      }
+    }
+  }
+
+  private func readLines(_ file: inout Followed, _ size: Int) -> Bool {
+    var want = 256 << 10
+    while true {
+      buffer.removeAll()
+      let n = pread(file.descriptor, buffer.reserve(want), want, off_t(file.mark.offset))
+      guard n > 0 else { return false }
+      buffer.advance(n)
+      if let last = buffer.bytes.lastOffset(of: 0x0A) {
+        return advance(&file, shipLines(file, last + 1), wanted: last + 1) && file.mark.offset < size
+      }
+      if n > shipper.maxRecord {
+        let safe = shipper.shipBeginning(
+          of: buffer.bytes, stream: .none, identity: file.mark.identity, offset: UInt64(file.mark.offset))
+        return advance(&file, safe, wanted: 1)
+      }
+      guard n == want else { return false }
+      want = shipper.maxRecord + (64 << 10)
+    }
+  }
+
+  private func shipLines(_ file: Followed, _ length: Int) -> Int {
+    shipper.ship(
+      buffer.bytes.part(0..<length), stream: .none, identity: file.mark.identity, offset: UInt64(file.mark.offset))
+  }
+
+  private func advance(_ file: inout Followed, _ safe: Int, wanted: Int) -> Bool {
+    if safe > 0 {
+      file.mark.offset += safe
+      changed = true
+    }
+    return safe >= wanted
+  }
+
+  /// The unfinished last line of a file that was rotated away or deleted.
+  private func finishLine(_ file: inout Followed, _ now: Int64) {
+    guard file.gone != 0, now - max(file.gone, file.active) > input.rotateWait.nanoseconds, buffer.count > 0,
+      buffer.bytes.firstOffset(of: 0x0A) == nil
+    else { return }
+    _ = advance(&file, shipLines(file, buffer.count), wanted: buffer.count)
+  }
+
+  /// At the end of a file: one that was rotated away or deleted gives its last line and is let go after a while.
+  private func finish(_ key: Key, _ file: inout Followed, _ now: Int64) {
+    if file.gone != 0, now - max(file.gone, file.active) > input.rotateWait.nanoseconds {
+      drop(key, file)
+    } else if files.count > Self.maximumOpen, file.gone == 0 {
+      close(file.descriptor)
+      file.descriptor = -1
+    }
+  }
+
+  private func drop(_ key: Key, _ file: Followed) {
+    if file.descriptor >= 0 { close(file.descriptor) }
+    files[key] = nil
+    changed = true
+  }
+}

@@ -1,0 +1,144 @@
+import Glibc
+import Logging
+import Logs
+import Synchronization
+import Telemetry
+import Vocabulary
+
+/// What all sources share: the spool, the secrets to redact, and a voice that does not repeat itself.
+final class IntakeContext: Sendable {
+  let spool: Spool
+  let redactor = Mutex<Redactor?>(nil)
+  let logger: Logger
+  private let complained = Mutex<Int64>(.min)
+
+  init(spool: Spool, logger: Logger) {
+    self.spool = spool
+    self.logger = logger
+  }
+
+  /// Says that the spool cannot take records, once per minute.
+  func complain(_ result: Spool.Appended) {
+    let now = Clock.monotonic()
+    let due = complained.withLock { last in
+      guard last == .min || now - last > 60_000_000_000 else { return false }
+      last = now
+      return true
+    }
+    guard due else { return }
+    switch result {
+    case .full:
+      logger.warning(
+        "the log spool '\(spool.path)' is full: sources wait; see why a sink is behind in `outrider status`, or raise logs.spool.limit"
+      )
+    case .failed(let code):
+      logger.error(
+        "cannot write the log spool '\(spool.path)': \(String(cString: strerror(code))); sources wait, nothing is lost; free space or set logs.spool.path"
+      )
+    case .stored, .dropped: break
+    }
+  }
+}
+
+/// Makes records of a source's lines and puts them in the spool. Owned by the source thread.
+final class LineShipper {
+  static let batchLimit = 512 << 10
+  let maxRecord: Int
+  private let context: IntakeContext
+  private let encoder: RecordEncoder
+  private let builder: SpoolBatchBuilder
+  private let records: Counter
+  private let bytes: Counter
+  private let overflow: Counter
+  private let filtered: Counter
+  private let split: Counter
+
+  init(_ source: LogSourceConfiguration, _ transforms: [LogTransform], _ context: IntakeContext, _ metrics: MetricRegistry)
+  {
+    self.context = context
+    maxRecord = max(1024, source.maxRecord)
+    encoder = RecordEncoder(source: source.name, parser: source.parser, transforms: transforms)
+    builder = SpoolBatchBuilder(source: source.name)
+    let label = Label("source", source.name)
+    records = metrics.counter("outrider_log_records_total", "Records put in the spool.", [label])
+    bytes = metrics.counter("outrider_log_bytes_total", "Bytes read from the source and put in the spool.", [label])
+    let dropped = "outrider_log_dropped_total"
+    let help = "Records dropped, by reason."
+    overflow = metrics.counter(dropped, help, [label, Label("reason", "spool_full")])
+    filtered = metrics.counter(dropped, help, [label, Label("reason", "transform")])
+    split = metrics.counter("outrider_log_split_total", "Parts of lines above max_record.", [label])
+  }
+
+  /// Spools whole lines: `region` ends in LF, or at the end of the source's last line when `final`. Returns how many
+  /// bytes from its start are safe; fewer than all when the spool cannot take more now.
+  func ship(_ region: Bytes, stream: LogStream, identity: UInt64, offset: UInt64, final: Bool = false) -> Int {
+    let redactor = context.redactor.withLock { $0 }
+    let arrival = Clock.now()
+    var safe = 0
+    var at = 0
+    builder.reset()
+    while at < region.count {
+      let end = region.firstOffset(of: 0x0A, from: at) ?? region.count
+      if end - at > maxRecord {
+        let cut = at + self.cut(region.part(at..<end), redactor)
+        add(region.part(at..<cut), at - safe, stream, arrival, truncated: true, redactor)
+        at = cut
+      } else {
+        add(region.part(at..<end), at - safe, stream, arrival, truncated: false, redactor)
+        at = min(end + 1, region.count)
+      }
+      if builder.arena.count >= Self.batchLimit {
+        guard flush(identity, offset, safe, at, arrival) else { return safe }
+        safe = at
+      }
+    }
+    guard safe < at else { return safe }
+    return flush(identity, offset, safe, at, arrival) ? at : safe
+  }
+
+  /// Spools the beginning of a line that is longer than `maxRecord`; returns the length that is safe, 0 when none.
+  func shipBeginning(of line: Bytes, stream: LogStream, identity: UInt64, offset: UInt64) -> Int {
+    let redactor = context.redactor.withLock { $0 }
+    let arrival = Clock.now()
+    builder.reset()
+    let length = cut(line, redactor)
+    add(line.part(0..<length), 0, stream, arrival, truncated: true, redactor)
+    return flush(identity, offset, 0, length, arrival) ? length : 0
+  }
+
+  /// Where to part a long line: at most `maxRecord` bytes, not within a character nor a secret.
+  private func cut(_ line: Bytes, _ redactor: Redactor?) -> Int {
+    var cut = UTF8Text.boundary(line, before: min(maxRecord, line.count))
+    if let redactor { cut = redactor.safeCut(line.part(0..<min(line.count, cut + redactor.longest)), at: cut) }
+    return max(1, cut)
+  }
+
+  private func add(
+    _ line: Bytes, _ delta: Int, _ stream: LogStream, _ arrival: Int64, truncated: Bool, _ redactor: Redactor?
+  ) {
+    if truncated { split.add() }
+    let kept = builder.add(delta: delta) {
+      encoder.encode(line, stream: stream, arrival: arrival, truncated: truncated, redactor: redactor, into: $0)
+    }
+    if !kept { filtered.add() }
+  }
+
+  private func flush(_ identity: UInt64, _ offset: UInt64, _ start: Int, _ end: Int, _ time: Int64) -> Bool {
+    defer { builder.reset() }
+    if builder.isEmpty { return true }
+    let result = context.spool.append(
+      builder, identity: identity, start: offset + UInt64(start), end: offset + UInt64(end), time: time)
+    switch result {
+    case .stored:
+      records.add(UInt64(builder.count))
+      bytes.add(UInt64(end - start))
+      return true
+    case .dropped:
+      overflow.add(UInt64(builder.count))
+      return true
+    case .full, .failed:
+      context.complain(result)
+      return false
+    }
+  }
+}

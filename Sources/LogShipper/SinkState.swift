@@ -1,0 +1,65 @@
+import Logs
+import Synchronization
+import Telemetry
+
+/// How a sink is doing.
+package struct LogSinkStatus: Sendable, Equatable {
+  package var name: String
+  /// Records in the spool that the sink has yet to acknowledge.
+  package var lag: Int
+  package var lastError: String?
+  package var sent: UInt64
+  package var retried: UInt64
+  package var deadLetters: UInt64
+}
+
+/// What a running sink shares with the rest.
+final class SinkState: Sendable {
+  let name: String
+  let spool: Spool
+  let sent: Counter
+  let retried: Counter
+  let deadLetters: Counter
+  let damaged: Counter
+  /// Names of the sources it takes; empty = all.
+  let sources: Set<String>
+  private let error = Mutex<String?>(nil)
+  private let phaseCell = Atomic<Int>(0)
+
+  /// Running; sending what is there without waiting for more; leaving everything where it is.
+  enum Phase: Int { case running, draining, abandoned, finished }
+
+  init(name: String, sources: [String], spool: Spool, metrics: MetricRegistry) {
+    self.name = name
+    self.spool = spool
+    self.sources = Set(sources)
+    let label = [Label("sink", name)]
+    sent = metrics.counter("outrider_log_sent_total", "Records that a sink acknowledged.", label)
+    retried = metrics.counter("outrider_log_retries_total", "Records sent to a sink again.", label)
+    deadLetters = metrics.counter("outrider_log_dead_letters_total", "Records that a sink refused for good.", label)
+    damaged = metrics.counter(
+      "outrider_log_dropped_total", "Records dropped, by reason.",
+      [Label("source", "spool"), Label("reason", "damaged"), Label("sink", name)])
+    metrics.read("outrider_log_lag_records", .gauge, "Records in the spool that a sink has yet to acknowledge.", label) {
+      [spool] in Double(spool.lag(sink: name))
+    }
+  }
+
+  var phase: Phase {
+    get { Phase(rawValue: phaseCell.load(ordering: .acquiring)) ?? .abandoned }
+    set { phaseCell.store(newValue.rawValue, ordering: .releasing) }
+  }
+
+  var lastError: String? {
+    get { error.withLock { $0 } }
+    set { error.withLock { $0 = newValue } }
+  }
+
+  func takes(_ source: Bytes) -> Bool { sources.isEmpty || sources.contains(source.text) }
+
+  var status: LogSinkStatus {
+    LogSinkStatus(
+      name: name, lag: spool.lag(sink: name), lastError: lastError, sent: sent.value, retried: retried.value,
+      deadLetters: deadLetters.value)
+  }
+}

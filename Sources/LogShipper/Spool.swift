@@ -1,0 +1,364 @@
+import Glibc
+package import Logs
+import Synchronization
+
+/// The only buffer of the log pipeline: append-only segments, one writer, a reader for each sink. A segment goes away
+/// when every sink has passed it.
+package final class Spool: Sendable {
+  /// `pwrite`, or what stands in for it in a test: writes and returns the count, or -1 and errno.
+  package typealias Write = @Sendable (CInt, UnsafeRawPointer, Int, Int) -> Int
+
+  package enum Appended: Sendable, Equatable {
+    case stored
+    /// No room, and the configuration says to wait.
+    case full
+    /// No room, and the configuration says to drop the newest.
+    case dropped
+    /// The file system refused; errno.
+    case failed(CInt)
+  }
+
+  struct Segment {
+    var id: UInt64
+    var size: Int
+    var first: UInt64
+  }
+
+  private struct State {
+    var segments: [Segment] = []
+    var next: UInt64 = 0
+    var descriptor: CInt = -1
+    var bytes = 0
+    var positions: [String: SpoolPosition] = [:]
+    var wakers: [@Sendable () -> Void] = []
+    var lost: UInt64 = 0
+    /// How far each source's identity was spooled, from the batches found at start.
+    var reached: [UInt64: UInt64] = [:]
+  }
+
+  static let segmentHeader = 16
+  private static let magic: UInt64 = 0x314C_4F4F_5053_524F
+
+  package let path: String
+  private let checkpoints: String
+  private let configuration: SpoolConfiguration
+  private let segmentLimit: Int
+  private let write: Write
+  private let state = Mutex(State())
+
+  /// Opens the spool in `path` and repairs a torn end. Positions of sinks stand in `checkpoints`.
+  package init(
+    path: String, checkpoints: String, configuration: SpoolConfiguration,
+    write: @escaping Write = { pwrite($0, $1, $2, off_t($3)) }
+  ) throws {
+    self.path = path
+    self.checkpoints = checkpoints
+    self.configuration = configuration
+    self.write = write
+    segmentLimit = min(8 << 20, max(64 << 10, configuration.limit / 4))
+    try StateFile.makeDirectory(path)
+    try StateFile.makeDirectory(checkpoints)
+    let recovered = try Self.recover(path)
+    state.withLock { $0 = recovered }
+  }
+
+  deinit { state.withLock { if $0.descriptor >= 0 { _ = close($0.descriptor) } } }
+
+  static func name(_ id: UInt64) -> String {
+    let hex = String(id, radix: 16)
+    return String(repeating: "0", count: 16 - hex.utf8.count) + hex + ".spool"
+  }
+
+  private static func recover(_ path: String) throws -> State {
+    var state = State()
+    for name in StateFile.names(in: path) where name.hasSuffix(".spool") {
+      guard let id = UInt64(name.dropLast(6), radix: 16) else { continue }
+      let file = path + "/" + name
+      let fd = open(file, O_RDWR | O_CLOEXEC)
+      guard fd >= 0 else {
+        throw LogStorageError("cannot open the spool segment", file, errno, "check its permissions")
+      }
+      defer { close(fd) }
+      guard let (end, first, next) = scan(fd, &state.reached) else {
+        unlink(file)
+        continue
+      }
+      if end < StateFile.size(file) ?? 0 { ftruncate(fd, off_t(end)) }
+      state.segments.append(Segment(id: id, size: end, first: first))
+      state.next = max(state.next, next)
+      state.bytes += end
+    }
+    if let last = state.segments.last {
+      state.descriptor = open(path + "/" + name(last.id), O_RDWR | O_CLOEXEC)
+    }
+    return state
+  }
+
+  /// The end of the last intact batch, the segment's first record and the one behind its last; nil without a header.
+  private static func scan(_ fd: CInt, _ reached: inout [UInt64: UInt64]) -> (Int, UInt64, UInt64)? {
+    var header: (UInt64, UInt64) = (0, 0)
+    guard pread(fd, &header, segmentHeader, 0) == segmentHeader, header.0 == magic else { return nil }
+    var offset = segmentHeader
+    var next = header.1
+    let arena = ByteArena()
+    while readBatch(fd, offset, into: arena), SpoolBatchHead.isIntact(arena.bytes),
+      let head = SpoolBatchHead(arena.bytes)
+    {
+      offset += arena.count
+      next = head.sequence + UInt64(head.count)
+      reached[head.identity] = max(reached[head.identity] ?? 0, head.end)
+    }
+    return (offset, header.1, next)
+  }
+
+  /// Reads the batch at `offset` whole; false when it is not all there.
+  static func readBatch(_ fd: CInt, _ offset: Int, into arena: ByteArena) -> Bool {
+    arena.removeAll()
+    arena.release(above: 2 << 20)
+    guard pread(fd, arena.reserve(SpoolBatchHead.size), SpoolBatchHead.size, off_t(offset)) == SpoolBatchHead.size
+    else { return false }
+    arena.advance(SpoolBatchHead.size)
+    guard let head = SpoolBatchHead(arena.bytes) else { return false }
+    guard pread(fd, arena.reserve(head.payload), head.payload, off_t(offset + SpoolBatchHead.size)) == head.payload
+    else { return false }
+    arena.advance(head.payload)
+    return true
+  }
+
+  /// Registers a sink with its committed position; one that was never seen begins with the oldest record.
+  package func register(sink: String) -> SpoolPosition {
+    let saved = StateFile.contents("\(checkpoints)/sink.\(sink)").flatMap {
+      SpoolPosition(text: String(decoding: $0, as: UTF8.self))
+    }
+    return state.withLock { state in
+      let position: SpoolPosition
+      if let saved, state.segments.contains(where: { $0.id == saved.segment && saved.offset <= $0.size }) {
+        position = saved
+      } else if let first = state.segments.first {
+        position = SpoolPosition(segment: first.id, offset: Self.segmentHeader, sequence: first.first)
+      } else {
+        // An empty spool: numbers go on behind what was once there.
+        position = SpoolPosition(
+          segment: (saved?.segment ?? 0) + 1, offset: Self.segmentHeader, sequence: max(saved?.sequence ?? 0, state.next))
+        state.next = position.sequence
+      }
+      state.positions[sink] = position
+      return position
+    }
+  }
+
+  /// Calls `waker` after each append, on the appending thread.
+  package func wake(_ waker: @escaping @Sendable () -> Void) { state.withLock { $0.wakers.append(waker) } }
+
+  /// How far a source was spooled when the spool was opened, nil when unknown.
+  package func reached(_ identity: UInt64) -> UInt64? { state.withLock { $0.reached[identity] } }
+
+  /// Completes the batch and appends it. One thread only.
+  package func append(_ batch: SpoolBatchBuilder, identity: UInt64, start: UInt64, end: UInt64, time: Int64)
+    -> Appended
+  {
+    let (result, wakers) = state.withLock { state -> (Appended, [@Sendable () -> Void]) in
+      batch.finish(sequence: state.next, identity: identity, start: start, end: end, time: time)
+      let result = append(batch.arena.bytes, count: batch.count, &state)
+      return (result, result == .stored ? state.wakers : [])
+    }
+    for waker in wakers { waker() }
+    return result
+  }
+
+  private func append(_ bytes: Bytes, count: Int, _ state: inout State) -> Appended {
+    if let last = state.segments.last, last.size > Self.segmentHeader,
+      last.size + bytes.count > segmentLimit || state.bytes + bytes.count > configuration.limit
+    {
+      if let code = startSegment(&state) { return .failed(code) }
+    } else if state.segments.isEmpty, let code = startSegment(&state) {
+      return .failed(code)
+    }
+    collect(&state)
+    while state.bytes + bytes.count > configuration.limit, state.segments.count > 1 {
+      switch configuration.whenFull {
+      case .block: return .full
+      case .dropNewest: return .dropped
+      case .dropOldest: dropOldest(&state)
+      }
+    }
+    let last = state.segments.count - 1
+    let offset = state.segments[last].size
+    if let code = store(bytes, at: offset, in: state.descriptor) { return .failed(code) }
+    if configuration.sync, fdatasync(state.descriptor) != 0 {
+      let code = errno
+      ftruncate(state.descriptor, off_t(offset))
+      return .failed(code)
+    }
+    state.segments[last].size += bytes.count
+    state.bytes += bytes.count
+    state.next += UInt64(count)
+    return .stored
+  }
+
+  /// nil, or errno when the bytes did not all go; what went is cut off again.
+  private func store(_ bytes: Bytes, at offset: Int, in descriptor: CInt) -> CInt? {
+    var done = 0
+    while done < bytes.count {
+      let n = write(descriptor, bytes.baseAddress! + done, bytes.count - done, offset + done)
+      if n > 0 {
+        done += n
+      } else if n == 0 || errno != EINTR {
+        let code = n == 0 ? ENOSPC : errno
+        ftruncate(descriptor, off_t(offset))
+        return code
+      }
+    }
+    return nil
+  }
+
+  private func startSegment(_ state: inout State) -> CInt? {
+    let newest = state.positions.values.map(\.segment).max() ?? 0
+    let id = state.segments.last.map { $0.id + 1 } ?? max(newest, 1)
+    let file = path + "/" + Self.name(id)
+    let fd = open(file, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0o600)
+    guard fd >= 0 else { return errno }
+    var header = (Self.magic.littleEndian, state.next.littleEndian)
+    let code = withUnsafeBytes(of: &header) { store($0, at: 0, in: fd) }
+    if let code {
+      close(fd)
+      unlink(file)
+      return code
+    }
+    if state.descriptor >= 0 { close(state.descriptor) }
+    state.descriptor = fd
+    state.segments.append(Segment(id: id, size: Self.segmentHeader, first: state.next))
+    state.bytes += Self.segmentHeader
+    return nil
+  }
+
+  /// Deletes what every sink has passed; the newest segment stays.
+  private func collect(_ state: inout State) {
+    while state.segments.count > 1 {
+      let oldest = state.segments[0]
+      let needed = state.positions.values.contains {
+        $0.segment < oldest.id || ($0.segment == oldest.id && $0.offset < oldest.size)
+      }
+      if needed { return }
+      remove(&state)
+    }
+  }
+
+  private func dropOldest(_ state: inout State) {
+    let end = state.segments[1].first
+    let slowest = state.positions.values.map(\.sequence).min() ?? end
+    if slowest < end { state.lost += end - max(slowest, state.segments[0].first) }
+    remove(&state)
+  }
+
+  private func remove(_ state: inout State) {
+    let segment = state.segments.removeFirst()
+    state.bytes -= segment.size
+    unlink(path + "/" + Self.name(segment.id))
+  }
+
+  /// Keeps a sink's acknowledged position, durable at once, and deletes what is not needed any more.
+  package func commit(sink: String, _ position: SpoolPosition) -> Bool {
+    guard StateFile.replace("\(checkpoints)/sink.\(sink)", position.text) else { return false }
+    state.withLock { state in
+      state.positions[sink] = position
+      collect(&state)
+    }
+    return true
+  }
+
+  enum Place {
+    /// Batches stand from the position on.
+    case readable
+    case move(SpoolPosition)
+    case end
+  }
+
+  func place(_ position: SpoolPosition) -> Place {
+    state.withLock { state in
+      guard let index = state.segments.firstIndex(where: { $0.id == position.segment }) else {
+        guard let first = state.segments.first else { return .end }
+        return .move(SpoolPosition(segment: first.id, offset: Self.segmentHeader, sequence: first.first))
+      }
+      if position.offset < state.segments[index].size { return .readable }
+      guard index + 1 < state.segments.count else { return .end }
+      let next = state.segments[index + 1]
+      return .move(SpoolPosition(segment: next.id, offset: Self.segmentHeader, sequence: next.first))
+    }
+  }
+
+  /// Behind a damaged batch: the next segment, or this one's end.
+  func behindDamage(_ position: SpoolPosition) -> SpoolPosition {
+    state.withLock { state in
+      if let next = state.segments.first(where: { $0.id > position.segment }) {
+        return SpoolPosition(segment: next.id, offset: Self.segmentHeader, sequence: next.first)
+      }
+      let size = state.segments.first { $0.id == position.segment }?.size ?? position.offset
+      return SpoolPosition(segment: position.segment, offset: size, sequence: state.next)
+    }
+  }
+
+  /// Bytes on disk.
+  package var bytes: Int { state.withLock { $0.bytes } }
+  /// Records that `drop_oldest` took from a sink.
+  package var lost: UInt64 { state.withLock { $0.lost } }
+  /// Records a sink has yet to acknowledge.
+  package func lag(sink: String) -> Int {
+    state.withLock { state in
+      guard let position = state.positions[sink] else { return 0 }
+      return Int(state.next - min(state.next, position.sequence))
+    }
+  }
+}
+
+/// One sink's way through the spool. Owned by one thread or task.
+final class SpoolReader {
+  private let spool: Spool
+  private let arena = ByteArena()
+  private var descriptor: CInt = -1
+  private var segment: UInt64 = 0
+  private(set) var position: SpoolPosition
+  /// Records that damage took.
+  private(set) var damaged: UInt64 = 0
+
+  init(_ spool: Spool, from position: SpoolPosition) {
+    self.spool = spool
+    self.position = position
+  }
+
+  deinit { if descriptor >= 0 { close(descriptor) } }
+
+  /// The next batch, valid until the next call, and moves behind it; nil at the end.
+  func next() -> SpoolBatchView? {
+    while true {
+      switch spool.place(position) {
+      case .end: return nil
+      case .move(let place): position = place
+      case .readable:
+        guard open() else { continue }
+        let whole = Spool.readBatch(descriptor, position.offset, into: arena)
+        if whole, SpoolBatchHead.isIntact(arena.bytes), let view = SpoolBatchView(arena.bytes) {
+          position.offset += arena.count
+          position.sequence = view.head.sequence + UInt64(view.head.count)
+          return view
+        }
+        // Dropped meanwhile, or damaged on disk.
+        if case .readable = spool.place(position) {
+          let behind = spool.behindDamage(position)
+          damaged += behind.sequence - min(behind.sequence, position.sequence)
+          position = behind
+        }
+      }
+    }
+  }
+
+  private func open() -> Bool {
+    if descriptor >= 0, segment == position.segment { return true }
+    if descriptor >= 0 { close(descriptor) }
+    segment = position.segment
+    descriptor = Glibc.open(spool.path + "/" + Spool.name(segment), O_RDONLY | O_CLOEXEC)
+    if descriptor >= 0 { return true }
+    if case .readable = spool.place(position) { position = spool.behindDamage(position) }
+    return false
+  }
+}
