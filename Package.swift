@@ -98,7 +98,7 @@ let package = Package(
     tests("HTTP1", [nio]),
     tests("Traffic", ["Vocabulary", "Telemetry", "Resilience"]),
     tests("Logs", ["Vocabulary", "Telemetry"]),
-    tests("Secrets", ["Vocabulary", "Telemetry", crypto]),
+    tests("Secrets", ["Vocabulary", "Telemetry", "CZlib", crypto]),
     tests("TrafficProxy", ["Traffic", "HTTP1", "Telemetry", "Vocabulary", "Secrets", "CLinux", nio, nioPosix, logging]),
     tests("LogShipper", ["Logs", "Telemetry", "Vocabulary", "Secrets", "CLinux", nio, nioPosix, logging]),
     tests("SecretAgent", ["Secrets", "Telemetry", "Vocabulary", "CLinux", nio, nioPosix, logging]),
