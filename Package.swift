@@ -66,7 +66,10 @@ let package = Package(
       ["Logs", "Secrets", "Telemetry", "Vocabulary", "Resilience", "CLinux", nio, nioPosix, nioSSL, asyncHTTPClient, logging]),
     room(
       "SecretAgent",
-      ["Secrets", "Telemetry", "Vocabulary", "Resilience", "CLinux", nio, nioPosix, nioSSL, asyncHTTPClient, logging]),
+      [
+        "Secrets", "Telemetry", "Vocabulary", "Resilience", "CLinux", nio, nioPosix, nioSSL, asyncHTTPClient, logging,
+        .product(name: "NIOHTTP1", package: "swift-nio"),
+      ]),
     room("Supervisor", ["CLinux", "Telemetry", "Vocabulary", "Resilience"]),
 
     // Floor 3: what users talk to.
@@ -101,7 +104,12 @@ let package = Package(
     tests("Secrets", ["Vocabulary", "Telemetry", "CZlib", crypto]),
     tests("TrafficProxy", ["Traffic", "HTTP1", "Telemetry", "Vocabulary", "Secrets", "CLinux", nio, nioPosix, logging]),
     tests("LogShipper", ["Logs", "Telemetry", "Vocabulary", "Secrets", "CLinux", nio, nioPosix, logging]),
-    tests("SecretAgent", ["Secrets", "Telemetry", "Vocabulary", "CLinux", nio, nioPosix, logging]),
+    tests(
+      "SecretAgent",
+      [
+        "Secrets", "Telemetry", "Vocabulary", "CLinux", nio, nioPosix, logging,
+        .product(name: "NIOHTTP1", package: "swift-nio"),
+      ]),
     tests("Supervisor", ["Telemetry", "Vocabulary", "CLinux"]),
     tests("ConfigurationFile", ["Vocabulary", "Telemetry", "Traffic", "Logs", "Secrets", "Supervisor"]),
     tests("Admin", ["Telemetry", "Vocabulary", nio, nioPosix, logging]),
