@@ -87,8 +87,8 @@ package final class SecretAgent: Sendable {
   /// Fetches every value now.
   package func refreshNow() { for bell in polls.values { bell.ring() } }
 
-  /// Ends every task, removes delivered files and forgets values.
-  package func stop() async {
+  /// Ends every task, removes delivered files and forgets values. `keepingFiles` leaves the files to a successor.
+  package func stop(keepingFiles: Bool = false) async {
     let (tasks, vaults, delivery) = state.withLock { state in
       defer { state = State(isStopped: true) }
       return (state.tasks, state.vaults, state.delivery)
@@ -97,7 +97,7 @@ package final class SecretAgent: Sendable {
     await runner.stop()
     for task in tasks { await task.value }
     for vault in vaults { await vault.close() }
-    delivery?.remove()
+    if !keepingFiles { delivery?.remove() }
     book.forget()
   }
 

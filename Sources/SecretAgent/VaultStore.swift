@@ -21,6 +21,9 @@ actor VaultStore {
   private var token: SecretBytes?
   private var mounts: [String: VaultMount] = [:]
   private var lastFailure: VaultFailure?
+  private var isEnded = false
+  /// Reads that wait for the outcome of the first login.
+  private var waiting: [CheckedContinuation<Void, Never>] = []
   private var random = SystemRandomNumberGenerator()
 
   init(
@@ -49,10 +52,20 @@ actor VaultStore {
       case .never: _ = await bell.wait(for: .seconds(3600))
       }
     }
+    isEnded = true
+    release()
+  }
+
+  private func release() {
+    for reader in waiting { reader.resume() }
+    waiting = []
   }
 
   /// Reads a KV secret at `MOUNT/PATH`.
   func read(_ path: String) async throws(VaultFailure) -> VaultSecret {
+    if token == nil, lastFailure == nil, !isEnded {
+      await withCheckedContinuation { waiting.append($0) }
+    }
     guard let token else { throw lastFailure ?? .unreachable("not logged in yet") }
     do throws(VaultFailure) {
       let mount = try await mount(of: path, token)
@@ -65,9 +78,6 @@ actor VaultStore {
       throw error
     }
   }
-
-  /// Makes a login due now, for files of credentials that changed.
-  func wake() { bell.ring() }
 
   func close() async {
     token = nil
@@ -101,12 +111,14 @@ actor VaultStore {
       lastFailure = nil
       schedule.loggedIn(
         at: SystemTime.uptime, ttl: fresh.ttl, renewable: fresh.renewable, batch: fresh.isBatch, using: &random)
+      release()
       onLogin()
     } catch {
       let isNews = lastFailure != error
       lastFailure = error
       schedule.loginFailed(at: SystemTime.uptime, using: &random)
       if isNews, !Task.isCancelled { logger.warning("store \(name) (\(address)): login failed: \(error)") }
+      release()
     }
   }
 

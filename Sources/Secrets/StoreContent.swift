@@ -25,7 +25,7 @@ package struct StoreContent: Equatable, Sendable {
     format = .yaml
     guard let first else { return }
     let start = first.drop { $0 == " " }
-    if start.hasPrefix("{") {
+    if start.hasPrefix("{"), start != "{}" {
       format = .json
       try readJSON(bytes)
     } else if DotenvLine.looksLike(first) {
