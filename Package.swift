@@ -70,7 +70,10 @@ let package = Package(
       ]),
     room(
       "SecretAgent",
-      ["Secrets", "Telemetry", "Vocabulary", "Resilience", "CLinux", nio, nioPosix, nioSSL, asyncHTTPClient, logging]),
+      [
+        "Secrets", "Telemetry", "Vocabulary", "Resilience", "CLinux", nio, nioPosix, nioSSL, asyncHTTPClient, logging,
+        .product(name: "NIOHTTP1", package: "swift-nio"),
+      ]),
     room("Supervisor", ["CLinux", "Telemetry", "Vocabulary", "Resilience"]),
 
     // Floor 3: what users talk to.
@@ -111,10 +114,15 @@ let package = Package(
     tests("HTTP1", [nio]),
     tests("Traffic", ["Vocabulary", "Telemetry", "Resilience"]),
     tests("Logs", ["Vocabulary", "Telemetry"]),
-    tests("Secrets", ["Vocabulary", "Telemetry", crypto]),
+    tests("Secrets", ["Vocabulary", "Telemetry", "CZlib", crypto]),
     tests("TrafficProxy", ["Traffic", "HTTP1", "Telemetry", "Vocabulary", "Secrets", "CLinux", nio, nioPosix, logging]),
     tests("LogShipper", ["Logs", "Telemetry", "Vocabulary", "Secrets", "CLinux", nio, nioPosix, logging]),
-    tests("SecretAgent", ["Secrets", "Telemetry", "Vocabulary", "CLinux", nio, nioPosix, logging]),
+    tests(
+      "SecretAgent",
+      [
+        "Secrets", "Telemetry", "Vocabulary", "CLinux", nio, nioPosix, logging,
+        .product(name: "NIOHTTP1", package: "swift-nio"),
+      ]),
     tests("Supervisor", ["Telemetry", "Vocabulary", "CLinux", "supervisor-host"], exclude: ["Fixtures"]),
     tests("ConfigurationFile", ["Vocabulary", "Telemetry", "Traffic", "Logs", "Secrets", "Supervisor"]),
     tests("Admin", ["Telemetry", "Vocabulary", nio, nioPosix, logging]),

@@ -1,0 +1,52 @@
+import Logging
+import Secrets
+
+/// Runs change actions. A failing one is tried again by itself with backoff; the fetch that led to it is not repeated.
+/// An action asked for while it runs runs once more afterwards.
+actor ActionRunner {
+  private var running: [ChangeAction: Bool] = [:]
+  private var tasks: [ChangeAction: Task<Void, Never>] = [:]
+  private let retry: Duration
+  private let logger: Logger
+  private let onAction: @Sendable (ChangeAction) async -> Bool
+
+  init(retry: Duration, logger: Logger, onAction: @escaping @Sendable (ChangeAction) async -> Bool) {
+    self.retry = retry
+    self.logger = logger
+    self.onAction = onAction
+  }
+
+  func request(_ actions: [ChangeAction]) {
+    for action in actions {
+      if running[action] != nil {
+        running[action] = true
+      } else {
+        running[action] = false
+        tasks[action] = Task { await self.run(action) }
+      }
+    }
+  }
+
+  func stop() {
+    for task in tasks.values { task.cancel() }
+    tasks = [:]
+  }
+
+  private func run(_ action: ChangeAction) async {
+    var random = SystemRandomNumberGenerator()
+    var backoff = FailureBackoff(first: retry)
+    while !Task.isCancelled {
+      running[action] = false
+      if await onAction(action) {
+        backoff.reset()
+        if running[action] == true { continue }
+        break
+      }
+      let wait = backoff.failed(using: &random)
+      logger.warning("change action \(action) failed \(backoff.failures) times; it is tried again in \(wait)")
+      try? await Task.sleep(for: wait)
+    }
+    running[action] = nil
+    tasks[action] = nil
+  }
+}

@@ -1,0 +1,107 @@
+import Secrets
+import Synchronization
+import Telemetry
+
+/// What is known of one secret beside its value.
+package struct SecretStatus: Sendable, Equatable {
+  package var name: String
+  package var store: String
+  package var required: Bool
+  /// The store's own version, where it has one.
+  package var version: String?
+  /// Seconds since the value was last fetched; nil = never.
+  package var age: Int64?
+  /// Seconds until the value expires; nil = it does not.
+  package var ttl: Int64?
+  /// Seconds since 1970 when the value last changed; nil = never fetched.
+  package var lastRotation: Int64?
+  /// Why the last fetch failed; nil after a success.
+  package var lastError: String?
+}
+
+/// Successes and failures of fetches by secret: the source of status and metrics.
+final class SecretLedger: Sendable {
+  private struct Record {
+    var store: String
+    var required: Bool
+    var fetched: Int64?
+    var rotated: Int64?
+    var error: String?
+    var isAttempted = false
+    var fetches: Counter
+    var errors: Counter
+  }
+
+  private let records = Mutex<[String: Record]>([:])
+  private let metrics: MetricRegistry
+  private let book: SecretBook
+
+  init(metrics: MetricRegistry, book: SecretBook) {
+    self.metrics = metrics
+    self.book = book
+  }
+
+  func add(_ name: String, store: String, required: Bool) {
+    guard records.withLock({ $0[name] == nil }) else { return }
+    let labels = [Label("secret", name)]
+    let record = Record(
+      store: store, required: required,
+      fetches: metrics.counter("outrider_secret_fetches_total", "Fetches of a secret that worked.", labels),
+      errors: metrics.counter("outrider_secret_errors_total", "Fetches of a secret that failed.", labels))
+    records.withLock { $0[name] = record }
+    metrics.read("outrider_secret_age_seconds", .gauge, "Seconds since a secret was fetched.", labels) { [weak self] in
+      Double(self?.status(of: name)?.age ?? 0)
+    }
+    metrics.read("outrider_secret_expiry_seconds", .gauge, "Seconds until a secret expires; 0 = it does not.", labels) {
+      [weak self] in Double(self?.status(of: name)?.ttl ?? 0)
+    }
+  }
+
+  /// Returns true when it follows a failure.
+  @discardableResult
+  func succeeded(_ name: String, rotated: Bool) -> Bool {
+    records.withLock { records in
+      let healed = records[name]?.error != nil
+      records[name]?.fetches.add()
+      records[name]?.isAttempted = true
+      records[name]?.error = nil
+      records[name]?.fetched = SystemTime.now
+      if rotated { records[name]?.rotated = SystemTime.now }
+      return healed
+    }
+  }
+
+  /// Returns true when the error is not the one before.
+  @discardableResult
+  func failed(_ name: String, _ error: String) -> Bool {
+    records.withLock { records in
+      let isNews = records[name]?.error != error
+      records[name]?.errors.add()
+      records[name]?.isAttempted = true
+      records[name]?.error = error
+      return isNews
+    }
+  }
+
+  /// Names with their last failure that start must wait for: required and not there, or never tried.
+  var awaited: [(name: String, store: String, reason: String)] {
+    records.withLock { records in
+      records.filter { $0.value.required ? $0.value.fetched == nil : !$0.value.isAttempted }
+        .map { ($0.key, $0.value.store, $0.value.error ?? "not fetched yet") }
+        .sorted { $0.0 < $1.0 }
+    }
+  }
+
+  var statuses: [SecretStatus] {
+    records.withLock { $0.keys.sorted() }.compactMap(status(of:))
+  }
+
+  private func status(of name: String) -> SecretStatus? {
+    let now = SystemTime.now
+    guard let record = records.withLock({ $0[name] }) else { return nil }
+    return SecretStatus(
+      name: name, store: record.store, required: record.required, version: book.version(name),
+      age: record.fetched.map { now - $0 }, ttl: book.expires(name).map { max(0, $0 - now) },
+      lastRotation: record.rotated, lastError: record.error)
+  }
+}

@@ -1,0 +1,34 @@
+/// When one secret is fetched next. Times are durations on any clock that only goes forward; each secret has its own
+/// schedule, so that one failure never refetches another.
+package struct RefreshSchedule: Sendable, Equatable {
+  package enum State: Sendable, Equatable {
+    /// Never fetched: due at once. Goes to `fresh` or `failing`.
+    case unfetched
+    /// The last fetch worked; the next is due at the interval with jitter.
+    case fresh
+    /// The last fetch failed; the last good value is kept. Goes to `fresh` with the next success.
+    case failing
+  }
+
+  package private(set) var state = State.unfetched
+  package private(set) var due: Duration = .zero
+  private let interval: Duration
+  private var backoff = FailureBackoff()
+
+  package init(interval: Duration) { self.interval = interval }
+
+  /// Next fetch after the interval plus a random 0–10 %.
+  package mutating func succeeded(at now: Duration, using random: inout some RandomNumberGenerator) {
+    backoff.reset()
+    state = .fresh
+    due = now + interval * (1 + Double.random(in: 0...0.1, using: &random))
+  }
+
+  package mutating func failed(at now: Duration, using random: inout some RandomNumberGenerator) {
+    state = .failing
+    due = now + backoff.failed(using: &random)
+  }
+
+  /// Somebody asks for fresh values: due at once.
+  package mutating func refreshNow(at now: Duration) { due = now }
+}

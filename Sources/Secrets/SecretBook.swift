@@ -1,0 +1,194 @@
+import Synchronization
+package import Vocabulary
+
+/// Current and previous values of every secret by name, with a change stream. TLS contexts, header injection, sink
+/// credentials, delivery and the log redactor read it. Any thread.
+package final class SecretBook: Sendable {
+  private struct Entry {
+    var fields: [String: SecretBytes]
+    var previous: [String: SecretBytes] = [:]
+    var version: String?
+    var expires: Int64?
+  }
+
+  private struct State {
+    var entries: [String: Entry] = [:]
+    var followers: [@Sendable ([String]) -> Void] = []
+  }
+
+  private let state = Mutex(State())
+
+  package init() {}
+
+  /// Stores a secret's fields. `version` is the store's own; `expires` is in seconds since 1970. Followers hear of it
+  /// when a value differs from the current one. Returns whether it did.
+  @discardableResult
+  package func publish(
+    _ name: String, _ fields: [String: SecretBytes], version: String? = nil, expires: Int64? = nil
+  ) -> Bool {
+    publish([(name, fields, version, expires)]).contains(name)
+  }
+
+  /// Stores several secrets as one change and returns the names of those that changed.
+  @discardableResult
+  package func publish(
+    _ secrets: [(name: String, fields: [String: SecretBytes], version: String?, expires: Int64?)]
+  ) -> [String] {
+    let (changed, followers) = state.withLock { state in
+      var changed: [String] = []
+      for secret in secrets {
+        var entry = state.entries[secret.name] ?? Entry(fields: [:])
+        if state.entries[secret.name] == nil || entry.fields != secret.fields {
+          entry.previous = entry.fields
+          entry.fields = secret.fields
+          changed.append(secret.name)
+        }
+        entry.version = secret.version
+        entry.expires = secret.expires
+        state.entries[secret.name] = entry
+      }
+      return (changed, state.followers)
+    }
+    if !changed.isEmpty { for follower in followers { follower(changed) } }
+    return changed
+  }
+
+  /// Calls `follower` with the names of changed secrets, on the publisher's thread, after the change is visible.
+  /// It must not block.
+  package func follow(_ follower: @escaping @Sendable ([String]) -> Void) {
+    state.withLock { $0.followers.append(follower) }
+  }
+
+  /// Drops every value; buffers are zeroed when their last reader lets go. Followers are not told.
+  package func forget() { state.withLock { $0.entries = [:] } }
+
+  package var names: [String] { state.withLock { $0.entries.keys.sorted() } }
+
+  /// The fields of a secret, or nil when it is not there (yet).
+  package func fields(_ name: String) -> [String: SecretBytes]? { state.withLock { $0.entries[name]?.fields } }
+
+  package func version(_ name: String) -> String? { state.withLock { $0.entries[name]?.version } }
+
+  /// Seconds since 1970.
+  package func expires(_ name: String) -> Int64? { state.withLock { $0.entries[name]?.expires } }
+
+  /// The text with values in place, or why it cannot be made. The error names secrets and fields, never values.
+  package func render(_ template: SecretTemplate) throws(SecretTemplateError) -> [UInt8] {
+    var text: [UInt8] = []
+    for part in template.parts {
+      switch part {
+      case .literal(let piece): text += piece.utf8
+      case .secret(let reference): text += try value(of: reference)
+      }
+    }
+    return text
+  }
+
+  /// The text with values in place, or nil when a secret or field is missing; `reason(_:)` tells which.
+  package func resolve(_ template: SecretTemplate) -> [UInt8]? { try? render(template) }
+
+  /// Why `resolve` gives nil; nil when it does not.
+  package func reason(_ template: SecretTemplate) -> String? {
+    do throws(SecretTemplateError) {
+      _ = try render(template)
+      return nil
+    } catch {
+      return error.description
+    }
+  }
+
+  /// Every current and previous value by `NAME.FIELD`, empty ones left out: what a log redactor looks for.
+  package func redactions() -> [(name: String, value: [UInt8])] {
+    state.withLock { state in
+      var values: [(name: String, value: [UInt8])] = []
+      for (name, entry) in state.entries {
+        for (field, value) in entry.fields where value.count > 0 { values.append(("\(name).\(field)", value.copy())) }
+        for (field, value) in entry.previous where value.count > 0 && entry.fields[field] != value {
+          values.append(("\(name).\(field)", value.copy()))
+        }
+      }
+      return values.sorted { ($0.name, $0.value.count) < ($1.name, $1.value.count) }
+    }
+  }
+
+  private func value(of reference: SecretReference) throws(SecretTemplateError) -> [UInt8] {
+    var filters = reference.filters[...]
+    let fallback = filters.first.flatMap(SecretFilter.fallback)
+    if fallback != nil { filters = filters.dropFirst() }
+    var value: [UInt8]
+    if let fields = fields(reference.name), let bytes = fields[reference.field] {
+      value = bytes.copy()
+    } else if let fallback {
+      value = fallback
+    } else if let fields = fields(reference.name) {
+      let known = fields.keys.sorted().map { "`\($0)`" }.joined(separator: ", ")
+      throw SecretTemplateError(reference, "secret `\(reference.name)` has no field `\(reference.field)`; it has \(known)")
+    } else {
+      throw SecretTemplateError(reference, "secret `\(reference.name)` is not there (yet): see `outrider secrets status`")
+    }
+    for filter in filters { value = try SecretFilter.apply(filter, to: value, of: reference) }
+    return value
+  }
+}
+
+/// Why a template has no text.
+package struct SecretTemplateError: Error, Equatable, CustomStringConvertible {
+  package var reference: SecretReference
+  package var reason: String
+  package var description: String { "\(reference): \(reason)" }
+
+  init(_ reference: SecretReference, _ reason: String) {
+    self.reference = reference
+    self.reason = reason
+  }
+}
+
+/// What may follow a reference after `|`.
+package enum SecretFilter {
+  /// The known filters; `default:TEXT` besides, which must come first.
+  package static let names = ["base64d", "json", "urlencode", "trim", "upper"]
+
+  static func fallback(_ filter: String) -> [UInt8]? {
+    filter.hasPrefix("default:") ? Array(filter.utf8.dropFirst(8)) : nil
+  }
+
+  static func apply(_ filter: String, to value: [UInt8], of reference: SecretReference) throws(SecretTemplateError)
+    -> [UInt8]
+  {
+    switch filter {
+    case "base64d":
+      let text = trim(value)
+      guard let bytes = Base64Text.decode(text, padded: true) ?? Base64Text.decode(text) else {
+        throw SecretTemplateError(reference, "the value is not base64")
+      }
+      return bytes
+    case "json":
+      guard let text = String(validating: value, as: UTF8.self) else {
+        throw SecretTemplateError(reference, "the value is not UTF-8, so it has no JSON form; use it without `|json`")
+      }
+      return Array(JSONNode.quote(text).utf8)
+    case "urlencode": return value.flatMap(percent)
+    case "trim": return trim(value)
+    case "upper": return value.map { (0x61...0x7A).contains($0) ? $0 - 32 : $0 }
+    default:
+      throw SecretTemplateError(reference, "unknown filter `\(filter)`; known are \(names.joined(separator: ", "))")
+    }
+  }
+
+  private static func trim(_ value: [UInt8]) -> [UInt8] {
+    let isSpace = { (byte: UInt8) in byte == 0x20 || (0x09...0x0D).contains(byte) }
+    let start = value.drop(while: isSpace)
+    guard let end = start.lastIndex(where: { !isSpace($0) }) else { return [] }
+    return Array(start[...end])
+  }
+
+  /// RFC 3986 section 2.3: everything but unreserved characters is escaped.
+  private static func percent(_ byte: UInt8) -> [UInt8] {
+    switch byte {
+    case 0x30...0x39, 0x41...0x5A, 0x61...0x7A, 0x2D, 0x2E, 0x5F, 0x7E: return [byte]
+    default:
+      let digits = Array("0123456789ABCDEF".utf8)
+      return [0x25, digits[Int(byte >> 4)], digits[Int(byte & 15)]]
+    }
+  }
+}

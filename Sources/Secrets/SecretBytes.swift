@@ -1,0 +1,32 @@
+import Glibc
+
+/// A secret value in memory of its own that is zeroed when the last reference goes. Copies that callers take are theirs
+/// to forget; printing one shows its length only.
+package final class SecretBytes: Sendable, Equatable, CustomStringConvertible {
+  // Written once in `init`, only read until `deinit`, which no other reference can outlive: safe to share.
+  nonisolated(unsafe) private let memory: UnsafeMutableRawBufferPointer
+
+  package init(_ bytes: some Collection<UInt8>) {
+    memory = .allocate(byteCount: bytes.count, alignment: 1)
+    memory.copyBytes(from: bytes)
+  }
+
+  package convenience init(_ text: String) { self.init(Array(text.utf8)) }
+
+  deinit {
+    if let base = memory.baseAddress { explicit_bzero(base, memory.count) }
+    memory.deallocate()
+  }
+
+  package var count: Int { memory.count }
+  package func copy() -> [UInt8] { Array(memory) }
+  package var description: String { "<\(memory.count) secret bytes>" }
+
+  package func withBytes<Result>(_ body: (UnsafeRawBufferPointer) throws -> Result) rethrows -> Result {
+    try body(UnsafeRawBufferPointer(memory))
+  }
+
+  package static func == (left: SecretBytes, right: SecretBytes) -> Bool {
+    left.count == right.count && left.memory.elementsEqual(right.memory)
+  }
+}

@@ -1,5 +1,0 @@
-import Testing
-
-@testable import SecretAgent
-
-@Suite struct SecretAgentTests {}

@@ -1,5 +1,0 @@
-import Testing
-
-@testable import Secrets
-
-@Suite struct SecretsTests {}
