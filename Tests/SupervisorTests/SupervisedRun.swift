@@ -11,7 +11,8 @@ final class SupervisedRun {
   private var exit: ProcessExit?
 
   /// `scenario`: the JSON members of the fake worker's scenario, without braces.
-  init(_ scenario: String) throws {
+  /// `launcher`: a command that runs the supervisor as its last arguments.
+  init(_ scenario: String, launcher: [String] = []) throws {
     var template = Array("/tmp/outrider-life-XXXXXX".utf8CString)
     let path = template.withUnsafeMutableBufferPointer {
       $0.baseAddress.flatMap { mkdtemp($0) }.map { String(cString: $0) }
@@ -33,7 +34,8 @@ final class SupervisedRun {
     let host = program.split(separator: "/").dropLast().reduce("") { $0 + "/" + $1 } + "/supervisor-host"
     let worker = #filePath.split(separator: "/").dropLast().reduce("") { $0 + "/" + $1 } + "/Fixtures/fake_worker.py"
     pid = try Spawn.start(
-      file: host, arguments: [host, "python3", worker, directory + "/scenario.json"], environment: nil,
+      file: launcher.first ?? host,
+      arguments: launcher + [host, "python3", worker, directory + "/scenario.json"], environment: nil,
       descriptors: [input, errors, errors])
   }
 

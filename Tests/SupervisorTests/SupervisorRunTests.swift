@@ -187,6 +187,37 @@ import Testing
     _ = try run.end()
   }
 
+  @Test func theAppStartsClean() throws {
+    let run = try SupervisedRun(
+      Self.shell("grep -E '^Sig(Blk|Ign)' /proc/self/status; pwd; echo $0 $A $PATH")
+        + ", \"env\": [\"A=b\", \"PATH=/usr/bin:/bin\"], \"cwd\": \"/usr\"")
+    #expect(try run.end() == .code(0))
+    let lines = run.text("out").split(separator: "\n").map(String.init)
+    #expect(lines.suffix(2) == ["/usr", "sh b /usr/bin:/bin"])
+    let masks = lines.prefix(2).map { UInt64($0.suffix(16), radix: 16) }
+    // Signals 32 and above belong to libc.
+    #expect(masks.map { $0.map { $0 & 0x7FFF_FFFF } } == [0, 0])
+  }
+
+  @Test(.enabled(if: geteuid() == 0, "only root may change the user"))
+  func theAppRunsAsAnotherUser() throws {
+    let run = try SupervisedRun(Self.shell("id -u; id -g; id -G") + ", \"user\": \"nobody\"")
+    #expect(try run.end() == .code(0))
+    #expect(run.text("out").split(separator: "\n") == ["65534", "65534", "65534"])
+    let numbers = try SupervisedRun(Self.shell("id -u; id -g") + ", \"user\": \"12345\", \"group\": \"54321\"")
+    #expect(try numbers.end() == .code(0))
+    #expect(numbers.text("out").split(separator: "\n") == ["12345", "54321"])
+  }
+
+  @Test(.enabled(if: geteuid() == 0, "only root may make a PID namespace"))
+  func worksAsTheFirstProcess() throws {
+    let script = "(sh -c 'sleep 0.05' &); echo parent $PPID; sleep 0.2; ps -e -o stat= | grep -c Z; exit 9"
+    let run = try SupervisedRun(
+      Self.shell(script), launcher: ["unshare", "--pid", "--fork", "--mount-proc", "--kill-child"])
+    #expect(try run.end() == .code(9))
+    #expect(run.text("out") == "parent 1\n0\n")
+  }
+
   @Test func orphansAreReapedAndLeftoversEnd() throws {
     let run = try SupervisedRun(
       Self.shell("(setsid sh -c 'echo orphan $$; exit 0' &); (sleep 1000 & echo left $!); while :; do sleep 0.05; done")
