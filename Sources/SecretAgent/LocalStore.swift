@@ -12,22 +12,24 @@ struct LocalStore: Sendable {
   var name: String
   var kind: Kind
 
-  /// The fields of the wanted keys, or of all when `keys` is nil (age only).
+  /// The fields of the wanted keys, or of all when `keys` is nil (never the whole environment).
   func load(_ keys: [String]?) throws(FileFailure) -> [String: [String: SecretBytes]] {
     switch kind {
-    case .age(let file, let identity): try Self.age(file, identity, keys)
-    case .directory(let path): try Self.directory(path, keys ?? [])
-    case .environment: try Self.environment(keys ?? [])
+    case .age(let file, let identity): return try Self.age(file, identity, keys)
+    case .directory(let path):
+      guard let keys else { return try Self.directory(path, try PlainFile.list(path)) }
+      return try Self.directory(path, keys)
+    case .environment: return try Self.environment(keys ?? [])
     }
   }
 
-  /// Changes when the store may have changed.
-  func signature(_ keys: [String]) -> [PlainFile.Signature?] {
+  /// Changes when the store may have changed; `keys` nil = all.
+  func signature(_ keys: [String]?) -> [PlainFile.Signature?] {
     switch kind {
     case .age(let file, let identity): [PlainFile.signature(file), PlainFile.signature(identity)]
     case .environment: []
     case .directory(let path):
-      keys.flatMap { key -> [PlainFile.Signature?] in
+      (keys ?? (try? PlainFile.list(path)) ?? []).flatMap { key -> [PlainFile.Signature?] in
         let place = "\(path)/\(key)"
         let names = PlainFile.isDirectory(place) ? (try? PlainFile.list(place)) ?? [] : []
         return [PlainFile.signature(place)] + names.map { PlainFile.signature("\(place)/\($0)") }

@@ -7,7 +7,7 @@ struct LocalSource: Sendable {
   var values: [SecretValueConfiguration]
   /// Key in the store by name of the secret.
   var keys: [String: String]
-  /// No values are configured: every name of an age store is a secret of that name.
+  /// No values are configured: every name of an age or directory store is a secret of that name.
   var takesAll: Bool
 }
 
@@ -21,20 +21,22 @@ struct LocalWatch: Sendable {
 
   /// Called once per watch interval.
   mutating func look(_ agent: SecretAgent) {
-    let isUnchanged = source.store.signature(Array(source.keys.values)) == signature
+    let isUnchanged = source.store.signature(source.takesAll ? nil : Array(source.keys.values)) == signature
     if isUnchanged, lastFailure == nil { return }
     let before = lastFailure
     guard let failure = load(into: agent) else { return }
-    if failure != before { agent.logger.warning("store \(source.store.name): \(failure); the last good values stay in use") }
+    if failure != before {
+      agent.logger.warning("store \(source.store.name): \(failure); the last good values stay in use")
+    }
   }
 
   /// Publishes the store's values as one change. Returns why not.
   mutating func load(into agent: SecretAgent) -> String? {
-    signature = source.store.signature(Array(source.keys.values))
+    signature = source.store.signature(source.takesAll ? nil : Array(source.keys.values))
     var secrets: [(name: String, fields: [String: SecretBytes], version: String?, expires: Int64?)] = []
     lastFailure = nil
     if source.takesAll {
-      guard case .age = source.store.kind else { return nil }
+      if case .environment = source.store.kind { return nil }
       do throws(FileFailure) {
         secrets = try source.store.load(nil).map { ($0.key, $0.value, nil, nil) }
         for secret in secrets { agent.ledger.add(secret.name, store: source.store.name, required: true) }

@@ -148,8 +148,8 @@ enum Account {
 
   static func group(_ text: String) throws(FileFailure) -> gid_t {
     if let number = gid_t(text) { return number }
-    var entry = group_()
-    var result: UnsafeMutablePointer<group_>?
+    var entry = GroupEntry()
+    var result: UnsafeMutablePointer<GroupEntry>?
     var buffer = [CChar](repeating: 0, count: 16384)
     guard getgrnam_r(text, &entry, &buffer, buffer.count, &result) == 0, result != nil else {
       throw FileFailure("there is no group `\(text)`; use a name of /etc/group or a number")
@@ -157,5 +157,5 @@ enum Account {
     return entry.gr_gid
   }
 
-  private typealias group_ = Glibc.group
+  private typealias GroupEntry = Glibc.group
 }

@@ -122,9 +122,11 @@ package final class SecretBook: Sendable {
       value = fallback
     } else if let fields = fields(reference.name) {
       let known = fields.keys.sorted().map { "`\($0)`" }.joined(separator: ", ")
-      throw SecretTemplateError(reference, "secret `\(reference.name)` has no field `\(reference.field)`; it has \(known)")
+      throw SecretTemplateError(
+        reference, "secret `\(reference.name)` has no field `\(reference.field)`; it has \(known)")
     } else {
-      throw SecretTemplateError(reference, "secret `\(reference.name)` is not there (yet): see `outrider secrets status`")
+      throw SecretTemplateError(
+        reference, "secret `\(reference.name)` is not there (yet): see `outrider secrets status`")
     }
     for filter in filters { value = try SecretFilter.apply(filter, to: value, of: reference) }
     return value

@@ -106,7 +106,8 @@ struct YAMLSubset {
     }
   }
 
-  private mutating func block(below depth: Int, of key: String, keepsLastFeed: Bool) throws(StoreContentError) -> String {
+  private mutating func block(below depth: Int, of key: String, keepsLastFeed: Bool) throws(StoreContentError) -> String
+  {
     var body: [Substring] = []
     var indent: Int?
     while number < lines.count {

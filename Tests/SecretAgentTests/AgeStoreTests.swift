@@ -13,7 +13,9 @@ struct AgeStoreTests {
 
   private func configuration(_ files: [SecretFileConfiguration] = []) -> SecretsConfiguration {
     var configuration = SecretsConfiguration()
-    configuration.stores = [SecretStoreConfiguration(name: "age", kind: .age(file: "secrets.age", identity: "identity.txt"))]
+    configuration.stores = [
+      SecretStoreConfiguration(name: "age", kind: .age(file: "secrets.age", identity: "identity.txt"))
+    ]
     configuration.files = files
     return configuration
   }
@@ -164,5 +166,13 @@ struct AgeStoreTests {
     try folder.write("k8s/..data/token", "t2")
     #expect(await eventually { agent.book.fields("token") == ["value": SecretBytes("t2")] })
     await agent.stop()
+
+    configuration.values = []
+    let all = makeAgent(configuration, folder)
+    try await all.start()
+    #expect(all.book.names == ["db", "token"], "every name of the directory, nothing of the environment")
+    try folder.write("k8s/new", "n")
+    #expect(await eventually { all.book.names == ["db", "new", "token"] })
+    await all.stop()
   }
 }

@@ -6,7 +6,9 @@ import Vocabulary
 
 struct SecretBookTests {
   private func template(_ name: String, _ field: String, _ filters: String...) -> SecretTemplate {
-    SecretTemplate(parts: [.literal("<"), .secret(SecretReference(name: name, field: field, filters: filters)), .literal(">")])
+    SecretTemplate(parts: [
+      .literal("<"), .secret(SecretReference(name: name, field: field, filters: filters)), .literal(">"),
+    ])
   }
 
   private func text(_ book: SecretBook, _ template: SecretTemplate) -> String? {

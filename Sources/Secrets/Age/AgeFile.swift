@@ -104,7 +104,9 @@ enum AgeStream {
 
   private static func nonce(_ counter: UInt64, final: Bool) -> ChaChaPoly.Nonce? {
     var bytes: [UInt8] = [0, 0, 0]
-    for shift in stride(from: UInt64(56), through: 0, by: -8) { bytes.append(UInt8(truncatingIfNeeded: counter >> shift)) }
+    for shift in stride(from: UInt64(56), through: 0, by: -8) {
+      bytes.append(UInt8(truncatingIfNeeded: counter >> shift))
+    }
     bytes.append(final ? 1 : 0)
     return try? ChaChaPoly.Nonce(data: bytes)
   }
