@@ -203,3 +203,8 @@ package final class TrafficProxy: Sendable {
     }
   }
 }
+
+extension TrafficProxy {
+  /// True once inbound responses carry `Connection: close`.
+  var isDrainingForTests: Bool { shared.isDraining(.inbound) }
+}

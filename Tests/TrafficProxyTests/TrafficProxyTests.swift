@@ -1,5 +1,0 @@
-import Testing
-
-@testable import TrafficProxy
-
-@Suite struct TrafficProxyTests {}
