@@ -7,5 +7,6 @@
 #include <sys/prctl.h>
 #include <sys/inotify.h>
 #include "process_shim.h"
+#include "linux_shim.h"
 #include "logs_shim.h"
 #endif

@@ -1,0 +1,7 @@
+#ifndef OUTRIDER_LINUX_SHIM_H
+#define OUTRIDER_LINUX_SHIM_H
+
+/// Makes this process undumpable (no core, no look by others of the same user) and names it. 0 or -1 with errno.
+int outrider_harden(const char *name);
+
+#endif

@@ -1,0 +1,33 @@
+import ArgumentParser
+import ConfigurationFile
+
+struct ValidateCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "validate", abstract: "Check a configuration; exit 0 when it is valid, 78 when it is not.")
+  @OptionGroup var options: CommonOptions
+
+  func run() throws {
+    let loaded = try options.load()
+    switch options.output {
+    case .json: print("{\"valid\":true}")
+    case .text: print(loaded.files.isEmpty ? "no configuration file: the defaults are valid" : "valid: \(loaded.files.joined(separator: ", "))")
+    }
+  }
+}
+
+struct ExplainCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "explain", abstract: "Show the effective configuration and where each value came from.")
+  @OptionGroup var options: CommonOptions
+
+  func run() throws {
+    print(try options.load().explain(json: options.output == .json))
+  }
+}
+
+struct SchemaCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "schema", abstract: "Print the JSON Schema of the configuration file.")
+
+  func run() { print(ConfigurationSchema.json()) }
+}

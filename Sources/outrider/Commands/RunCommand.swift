@@ -1,0 +1,24 @@
+import ArgumentParser
+import Glibc
+import Supervisor
+
+struct RunCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "run",
+    abstract: "Run an app with its traffic, logs and secrets taken care of.",
+    discussion: "outrider run -- python3 app.py needs no configuration file. Without a command (and no app.command in "
+      + "the file) only the sidecar runs, beside an app in another container.")
+  @OptionGroup var options: CommonOptions
+
+  @Argument(parsing: .postTerminator, help: "The app's command, after --.")
+  var command: [String] = []
+
+  func run() throws {
+    var worker = ["/proc/self/exe", "worker"]
+    if let config = options.config { worker += ["--config", config] }
+    if let state = options.state { worker += ["--state", state] }
+    if !command.isEmpty { worker += ["--"] + command }
+    let code = SupervisorProgram.run(workerCommand: worker) { SupervisorProgram.line($0) }
+    throw ExitCode(code)
+  }
+}

@@ -1,0 +1,26 @@
+import ArgumentParser
+import Glibc
+
+/// The supervisor's child that does the work; never started by hand.
+struct WorkerCommand: ParsableCommand {
+  static let configuration = CommandConfiguration(
+    commandName: "worker", abstract: "The replaceable half of a sidecar, started by `outrider run`.",
+    shouldDisplay: false)
+  @OptionGroup var options: CommonOptions
+
+  @Option(name: .long, help: "The descriptor of the channel to the supervisor.")
+  var channel: Int32 = 3
+
+  @Argument(parsing: .postTerminator) var command: [String] = []
+
+  func run() throws {
+    guard fcntl(channel, F_GETFD) >= 0 else {
+      ProcessFacts.complain("outrider: worker: descriptor \(channel) is no channel; start the sidecar with `outrider run`")
+      throw ExitCode(64)
+    }
+    let input = options.input(command: command)
+    let channel = channel
+    let code = try blocking { await WorkerProgram.run(channel: channel, input: input) }
+    throw ExitCode(code)
+  }
+}

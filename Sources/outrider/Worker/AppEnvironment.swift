@@ -1,0 +1,24 @@
+import Secrets
+import Supervisor
+
+/// The environment of one start of the app.
+enum AppEnvironment {
+  /// The sidecar's own environment with `app.env` on top, each `NAME=value`. Errors name references, never values.
+  static func render(_ app: AppConfiguration, base: [String: String], book: SecretBook) throws -> [String] {
+    var result = base
+    for variable in app.environment {
+      guard let bytes = book.resolve(variable.value) else {
+        throw StartFailure(
+          description: "app.env.\(variable.name): \(variable.value) has no value: the secret or its field is missing; "
+            + "look at `outrider status`", exitCode: ExitStatus.configuration)
+      }
+      guard !bytes.contains(0) else {
+        throw StartFailure(
+          description: "app.env.\(variable.name): \(variable.value) holds a NUL byte, which no environment can carry; "
+            + "deliver it as a file", exitCode: ExitStatus.configuration)
+      }
+      result[variable.name] = String(decoding: bytes, as: UTF8.self)
+    }
+    return result.map { "\($0.key)=\($0.value)" }.sorted()
+  }
+}

@@ -1,0 +1,60 @@
+import ConfigurationFile
+import Logging
+import Supervisor
+import Traffic
+import Vocabulary
+
+/// Follows the app's readiness: probes, counts, and tells the supervisor of each change.
+struct AppReadiness: Sendable {
+  let configuration: AppConfiguration.Ready
+  let probe: AppProbe
+  let link: SupervisorLink
+  let facts: WorkerFacts
+  let logger: Logger
+
+  /// The configured probe; for an app with a port and inbound listeners a TCP probe; else nil: ready once started.
+  static func effective(_ value: OutriderConfiguration) -> AppConfiguration.Ready? {
+    if let ready = value.app.ready { return ready }
+    return value.app.port != nil && !value.traffic.inbound.isEmpty ? AppConfiguration.Ready(probe: .tcp) : nil
+  }
+
+  /// Until the task is cancelled. The first success is looked for every 50 ms at the slowest.
+  func run() async {
+    var good = 0
+    var bad = 0
+    var isReady: Bool?
+    let deadline = ContinuousClock.now + configuration.deadline
+    var saidLate = false
+    while !Task.isCancelled {
+      let failure = await probe.failure()
+      if Task.isCancelled { return }
+      if let failure {
+        bad += 1
+        good = 0
+        let isLate = isReady == nil && ContinuousClock.now > deadline
+        if isLate && !saidLate {
+          saidLate = true
+          logger.warning("the app is not ready after \(DurationText.format(configuration.deadline)): \(failure)")
+        }
+        facts.change { if isReady != true || bad >= configuration.unhealthy { $0.appReason = failure } }
+        if isReady == true && bad >= configuration.unhealthy { tell(false, failure, &isReady) }
+      } else {
+        good += 1
+        bad = 0
+        if isReady != true && good >= configuration.healthy { tell(true, "", &isReady) }
+      }
+      let pause = isReady == nil ? min(configuration.interval, .milliseconds(50)) : configuration.interval
+      try? await Task.sleep(for: pause)
+    }
+  }
+
+  private func tell(_ ready: Bool, _ reason: String, _ isReady: inout Bool?) {
+    isReady = ready
+    facts.change {
+      $0.appReady = ready
+      $0.appReason = reason
+    }
+    link.send(.appReady(ready, reason: reason))
+    if !ready { logger.warning("the app is not ready any more: \(reason)") }
+  }
+}

@@ -1,0 +1,334 @@
+import Admin
+import AsyncHTTPClient
+import ConfigurationFile
+import Glibc
+import LogShipper
+import Logging
+import NIOCore
+import NIOPosix
+import SecretAgent
+import Secrets
+import Supervisor
+import Telemetry
+import Traffic
+import TrafficProxy
+import Vocabulary
+
+/// The parts of one sidecar, wired. The order of a life stands in `start`, `handle` and `finish`.
+actor Worker {
+  let input: ConfigurationInput
+  let link: SupervisorLink
+  let logger: Logger
+  let group: MultiThreadedEventLoopGroup
+  let client: HTTPClient
+  let metrics = MetricRegistry()
+  let events = EventStream()
+  let agent: SecretAgent
+  let logs: LogPipeline
+  let proxy: TrafficProxy
+  let facts: WorkerFacts
+
+  private(set) var loaded: LoadedConfiguration
+  private var sockets: SocketBook
+  private var probing: Task<Void, Never>?
+  private var serving: [Task<Void, any Error>] = []
+  private var logsStarted = false
+  private var outputsWaiting: [(stdout: CInt, stderr: CInt)] = []
+  private var inboundIsOpen = false
+  private var outboundIsOpen = false
+  private var ended = false
+
+  init(loaded: LoadedConfiguration, input: ConfigurationInput, link: SupervisorLink, logger: Logger) throws {
+    self.loaded = loaded
+    self.input = input
+    self.link = link
+    self.logger = logger
+    let value = loaded.value
+    group = MultiThreadedEventLoopGroup(numberOfThreads: value.traffic.threads ?? min(System.coreCount, 4))
+    client = HTTPClient(eventLoopGroup: group)
+    facts = WorkerFacts(loaded: loaded)
+    sockets = SocketBook(link: link)
+    agent = SecretAgent(
+      configuration: value.secrets, baseDirectory: input.workingDirectory, metrics: metrics, group: group,
+      logger: logger
+    ) { action in
+      switch action {
+      case .signal(let number): link.send(.actionSignal(number))
+      case .restart: link.send(.actionRestart)
+      }
+      return true
+    }
+    let book = agent.book
+    logs = try LogPipeline(
+      configuration: value.logs, stateDirectory: value.stateDirectory, metrics: metrics, events: events,
+      secrets: { book.resolve($0) }, group: group, logger: logger)
+    proxy = try TrafficProxy(
+      configuration: value.traffic, app: value.app.port.map { .tcp(host: value.app.address, port: $0) }, group: group,
+      metrics: metrics, events: events, secrets: { book.resolve($0) }, logger: logger)
+  }
+
+  /// Lives until the supervisor has all it wants, or is gone.
+  func run() async -> Int32 {
+    link.send(.plan(AppPolicy(app: loaded.value.app, shutdown: loaded.value.shutdown)))
+    let starting = Task { await self.startOrFail() }
+    for await (frame, descriptors) in link.frames() {
+      await handle(frame, descriptors)
+      if ended { break }
+    }
+    starting.cancel()
+    if !ended { try? await client.shutdown() }
+    return ended ? 0 : 1
+  }
+
+  private func startOrFail() async {
+    do {
+      try await start()
+    } catch is CancellationError {
+      return
+    } catch {
+      let failure = error as? StartFailure ?? StartFailure(description: "\(error)", exitCode: ExitStatus.configuration)
+      logger.error("\(failure.description)")
+      link.send(.fatal(exitCode: failure.exitCode))
+    }
+  }
+
+  /// Start order: addresses, admin, secrets, logs, outbound; the app comes when the supervisor asks for it.
+  private func start() async throws {
+    let value = loaded.value
+    try await openAdmin(value)
+    for listener in value.traffic.outbound + value.traffic.inbound {
+      try await bind(listener.listen, for: "\(listener.direction.rawValue).\(listener.name)")
+    }
+    let names = value.secrets.values.map(\.name)
+    if !names.isEmpty { link.send(.waiting(for: "secrets \(names.joined(separator: ", "))")) }
+    try await agent.start()
+    followSecrets()
+    link.send(.secretsReady)
+    try logs.start()
+    logsStarted = true
+    for output in outputsWaiting { logs.attachApp(stdout: output.stdout, stderr: output.stderr) }
+    outputsWaiting = []
+    for listener in value.traffic.outbound { try await open(listener) }
+    outboundIsOpen = true
+    facts.change { $0.outboundReady = true }
+    link.send(.outboundReady)
+    if inboundIsOpen { await openInbound() }
+  }
+
+  private func followSecrets() {
+    let book = agent.book
+    let logs = logs
+    logs.setRedactions(book.redactions())
+    book.follow { _ in logs.setRedactions(book.redactions()) }
+  }
+
+  private func openAdmin(_ value: OutriderConfiguration) async throws {
+    var addresses: [Address] = [.unix(path: value.admin.socket ?? value.stateDirectory + "/outrider.sock")]
+    if let address = value.admin.listen { addresses.append(address) }
+    let server = AdminServer(endpoints: adminEndpoints(), group: group, logger: logger)
+    for address in addresses {
+      do {
+        try await bind([address], for: "admin \(address)")
+      } catch let failure as StartFailure where address == value.admin.listen && !value.admin.isExplicit {
+        logger.warning("\(failure.description); health and metrics are served on the control socket only")
+        continue
+      }
+      sockets.listen(address)
+      for descriptor in sockets.take(address) {
+        let task = Task { try await server.serve(descriptor: descriptor) }
+        serving.append(task)
+      }
+    }
+  }
+
+  /// Asks the supervisor for sockets and waits for its answer.
+  private func bind(_ addresses: [Address], for subject: String) async throws {
+    for await answer in sockets.request(addresses, for: subject) { _ = try answer.get() }
+  }
+
+  private func open(_ listener: ListenerConfiguration) async throws {
+    var descriptors: [CInt] = []
+    for address in listener.listen {
+      sockets.listen(address)
+      descriptors += sockets.take(address)
+    }
+    guard !descriptors.isEmpty else { return }
+    try await proxy.open(listener: listener.name, direction: listener.direction, descriptors: descriptors)
+    facts.change { $0.open.insert("\(listener.direction.rawValue).\(listener.name)") }
+  }
+
+  private func openInbound() async {
+    inboundIsOpen = true
+    guard outboundIsOpen else { return }
+    for listener in loaded.value.traffic.inbound {
+      do {
+        try await open(listener)
+      } catch {
+        logger.error("inbound.\(listener.name) cannot accept connections: \(error)")
+      }
+    }
+  }
+
+  /// One frame of the supervisor.
+  private func handle(_ frame: SupervisorFrame, _ descriptors: [CInt]) async {
+    switch frame {
+    case .bound(let id, let addresses): sockets.bound(id, addresses, descriptors)
+    case .bindFailed(let id, let address, let reason): sockets.failed(id, address, reason)
+    case .prepareApp: prepareApp()
+    case .appStarted(let pid, let restarts):
+      facts.change {
+        $0.appPID = pid
+        $0.restarts = Int(restarts)
+      }
+      attach(descriptors)
+      probeApp()
+    case .appExited(let exit):
+      probing?.cancel()
+      facts.change {
+        $0.appPID = nil
+        $0.appReady = false
+        $0.appReason = "the app \(exit)"
+      }
+    case .appReadyByDescriptor:
+      facts.change { $0.appReady = true }
+    case .openInbound: await openInbound()
+    case .draining:
+      facts.change { $0.draining = true }
+      proxy.setDraining(.inbound)
+    case .closeInbound(let timeout):
+      Task {
+        let cut = await self.proxy.drain(.inbound, timeout: timeout)
+        if cut > 0 { self.logger.warning("drain: \(cut) inbound requests were cut after \(DurationText.format(timeout))") }
+        self.link.send(.inboundDrained)
+      }
+    case .finish(let timeout): Task { await self.finish(timeout) }
+    case .reload: Task { _ = await self.reload() }
+    case .state(let state): facts.change { $0.state = state.rawValue }
+    case .inherit(let inheritance):
+      facts.change {
+        $0.appPID = inheritance.appPID
+        $0.restarts = Int(inheritance.restarts)
+        $0.state = inheritance.state.rawValue
+      }
+      attach(descriptors)
+      if inheritance.appPID != nil { probeApp() }
+    }
+  }
+
+  /// Pairs of stdout and stderr, in order.
+  private func attach(_ descriptors: [CInt]) {
+    for index in stride(from: 0, to: descriptors.count - 1, by: 2) {
+      let pair = (stdout: descriptors[index], stderr: descriptors[index + 1])
+      if logsStarted { logs.attachApp(stdout: pair.stdout, stderr: pair.stderr) } else { outputsWaiting.append(pair) }
+    }
+  }
+
+  private func prepareApp() {
+    let app = loaded.value.app
+    do {
+      let environment = try AppEnvironment.render(app, base: input.environment, book: agent.book)
+      link.send(
+        .startApp(
+          AppSpec(
+            arguments: app.command, environment: environment, workingDirectory: app.workingDirectory, user: app.user,
+            group: app.group, readyDescriptor: app.ready?.probe == .descriptor)))
+    } catch {
+      logger.error("\(error)")
+      link.send(.fatal(exitCode: ExitStatus.configuration))
+    }
+  }
+
+  private func probeApp() {
+    probing?.cancel()
+    let value = loaded.value
+    guard let ready = AppReadiness.effective(value) else {
+      facts.change { $0.appReady = true }
+      link.send(.appReady(true, reason: ""))
+      return
+    }
+    if ready.probe == .descriptor { return }
+    let readiness = AppReadiness(
+      configuration: ready,
+      probe: AppProbe(
+        probe: ready.probe, address: value.app.address, port: value.app.port, timeout: ready.timeout, client: client,
+        group: group), link: link, facts: facts, logger: logger)
+    probing = Task { await readiness.run() }
+  }
+
+  /// Stop order: pipes to their end, outbound, sinks, secrets.
+  private func finish(_ timeout: Duration) async {
+    guard !ended else { return }
+    let deadline = ContinuousClock.now + timeout
+    if logsStarted {
+      if !(await logs.awaitAppEnd(timeout: timeout / 2)) {
+        logger.warning("the app's output did not end within \(DurationText.format(timeout / 2)); a child of the app keeps it open")
+      }
+      _ = await proxy.drain(.outbound, timeout: min(.seconds(1), timeout / 10))
+      let left = await logs.stop(timeout: max(.milliseconds(200), ContinuousClock.now.duration(to: deadline) - .milliseconds(500)))
+      if left > 0 { logger.warning("\(left) log records are not delivered yet; they stay in the spool for the next run") }
+    }
+    await proxy.close()
+    await agent.stop()
+    probing?.cancel()
+    for task in serving { task.cancel() }
+    try? await client.shutdown()
+    ended = true
+    link.send(.flushed)
+  }
+
+  /// Reads the configuration again; the last good one stays on any error.
+  func reload() async -> AdminEndpoints.Outcome {
+    defer { link.send(.reloaded) }
+    let fresh: LoadedConfiguration
+    do {
+      fresh = try ConfigurationLoader.load(input)
+    } catch {
+      logger.error("reload: the configuration is invalid, the last good one stays\n\(error.rendered)")
+      facts.change { $0.lastReloadError = error.rendered }
+      return .init(status: 422, text: error.rendered)
+    }
+    agent.refreshNow()
+    do {
+      let text = try await apply(fresh)
+      facts.change {
+        $0.lastReloadError = nil
+        $0.loaded = fresh
+      }
+      logger.info("reload: \(text)")
+      return .init(text: text)
+    } catch {
+      logger.error("reload: \(error); the last good configuration stays")
+      facts.change { $0.lastReloadError = "\(error)" }
+      return .init(status: 409, text: "\(error); the last good configuration stays")
+    }
+  }
+
+  /// What changes at once: routes, clusters, listeners, shutdown. What waits for the next start is named.
+  private func apply(_ fresh: LoadedConfiguration) async throws -> String {
+    let old = loaded.value
+    let new = fresh.value
+    if old == new { return "nothing has changed" }
+    let oldListeners = old.traffic.outbound + old.traffic.inbound
+    let newListeners = new.traffic.outbound + new.traffic.inbound
+    let oldAddresses = Set(oldListeners.flatMap(\.listen))
+    let added = newListeners.filter { !$0.listen.allSatisfy(oldAddresses.contains) }
+    for listener in added {
+      let addresses = listener.listen.filter { !oldAddresses.contains($0) }
+      try await bind(addresses, for: "\(listener.direction.rawValue).\(listener.name)")
+    }
+    proxy.reload(new.traffic)
+    loaded = fresh
+    for listener in added where listener.direction == .outbound || inboundIsOpen { try await open(listener) }
+    if old.app != new.app || old.shutdown != new.shutdown {
+      link.send(.plan(AppPolicy(app: new.app, shutdown: new.shutdown)))
+    }
+    var waiting: [String] = []
+    if old.logs != new.logs { waiting.append("logs") }
+    if old.secrets != new.secrets { waiting.append("secrets") }
+    if old.admin != new.admin { waiting.append("admin") }
+    if old.stateDirectory != new.stateDirectory { waiting.append("state") }
+    let newAddresses = Set(newListeners.flatMap(\.listen))
+    if !oldAddresses.subtracting(newAddresses).isEmpty { waiting.append("removed listeners") }
+    return waiting.isEmpty ? "applied" : "applied, but for \(waiting.joined(separator: ", ")): at the next start"
+  }
+}

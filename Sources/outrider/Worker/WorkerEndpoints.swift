@@ -1,0 +1,90 @@
+import Admin
+import ConfigurationFile
+import FoundationEssentials
+import Glibc
+import LogShipper
+import SecretAgent
+import Supervisor
+import Telemetry
+import Traffic
+import TrafficProxy
+import Vocabulary
+
+extension Worker {
+  /// What the admin API may ask of this worker.
+  nonisolated func adminEndpoints() -> AdminEndpoints {
+    let facts = facts
+    let metrics = metrics
+    let link = link
+    return AdminEndpoints(
+      ready: { Self.readiness(facts.now) }, sidecarReady: { Self.sidecarReadiness(facts.now) },
+      outboundReady: { Self.outboundReadiness(facts.now) }, probeApp: { [weak self] in
+        await self?.probeAppNow() ?? .init(isReady: false, reason: "the sidecar is stopping")
+      }, metrics: { metrics.prometheusText() }, status: { [weak self] in await self?.statusText() ?? "{}" },
+      reload: { [weak self] in await self?.reload() ?? .init(status: 503, text: "the sidecar is stopping") },
+      quit: { link.send(.quit) })
+  }
+
+  private static func outboundReadiness(_ now: WorkerFacts.Facts) -> AdminEndpoints.Readiness {
+    now.outboundReady ? .init(isReady: true) : .init(isReady: false, reason: "secrets and outbound listeners are not ready")
+  }
+
+  private static func sidecarReadiness(_ now: WorkerFacts.Facts) -> AdminEndpoints.Readiness {
+    now.draining ? .init(isReady: false, reason: "draining") : outboundReadiness(now)
+  }
+
+  private static func readiness(_ now: WorkerFacts.Facts) -> AdminEndpoints.Readiness {
+    let sidecar = sidecarReadiness(now)
+    guard sidecar.isReady, !now.loaded.value.app.command.isEmpty, !now.appReady else { return sidecar }
+    return .init(isReady: false, reason: now.appReason.isEmpty ? "the app is not ready" : now.appReason)
+  }
+
+  private func probeAppNow() async -> AdminEndpoints.Readiness {
+    let value = loaded.value
+    guard let ready = AppReadiness.effective(value) else {
+      let now = facts.now
+      return now.appPID != nil || value.app.command.isEmpty
+        ? .init(isReady: true) : .init(isReady: false, reason: "the app is not running")
+    }
+    if ready.probe == .descriptor { return Self.readiness(facts.now) }
+    let probe = AppProbe(
+      probe: ready.probe, address: value.app.address, port: value.app.port, timeout: ready.timeout, client: client,
+      group: group)
+    let failure = await probe.failure()
+    return .init(isReady: failure == nil, reason: failure ?? "")
+  }
+
+  private func statusText() -> String {
+    let now = facts.now
+    let value = now.loaded.value
+    let status = WorkerStatus(
+      version: ProductVersion.text, pid: Int(getpid()), state: now.state,
+      uptime_seconds: facts.started.duration(to: .now) / .seconds(1), state_directory: value.stateDirectory,
+      configuration_files: now.loaded.files, last_reload_error: now.lastReloadError,
+      in_flight_requests: proxy.inFlight,
+      app: value.app.command.isEmpty
+        ? nil
+        : .init(
+          pid: now.appPID.map(Int.init), command: value.app.command, ready: now.appReady, reason: now.appReason,
+          restarts: now.restarts),
+      listeners: (value.traffic.inbound + value.traffic.outbound).map {
+        .init(
+          name: $0.name, direction: $0.direction.rawValue, addresses: $0.listen.map(\.description),
+          open: now.open.contains("\($0.direction.rawValue).\($0.name)"))
+      },
+      sinks: logs.status().map {
+        .init(
+          name: $0.name, lag_records: $0.lag, sent: $0.sent, retried: $0.retried, dead_letters: $0.deadLetters,
+          last_error: $0.lastError)
+      },
+      secrets: agent.status().map {
+        .init(
+          name: $0.name, store: $0.store, version: $0.version, age_seconds: $0.age, ttl_seconds: $0.ttl,
+          last_error: $0.lastError)
+      })
+    let encoder = JSONEncoder()
+    encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
+    guard let data = try? encoder.encode(status) else { return "{}" }
+    return String(decoding: data, as: UTF8.self)
+  }
+}

@@ -1,0 +1,29 @@
+import ConfigurationFile
+import Glibc
+import Supervisor
+import Synchronization
+
+/// What is known of the life, for health and status; written by the worker, read by any task.
+final class WorkerFacts: Sendable {
+  struct Facts: Sendable {
+    var loaded: LoadedConfiguration
+    var state = LifecycleState.initializing.rawValue
+    var outboundReady = false
+    var draining = false
+    var appPID: Int32?
+    var appReady = false
+    var appReason = "the app is not started yet"
+    var restarts = 0
+    var open: Set<String> = []
+    var lastReloadError: String?
+  }
+
+  private let facts: Mutex<Facts>
+  let started = ContinuousClock.now
+
+  init(loaded: LoadedConfiguration) { facts = Mutex(Facts(loaded: loaded)) }
+
+  var now: Facts { facts.withLock { $0 } }
+
+  func change(_ edit: (inout Facts) -> Void) { facts.withLock { edit(&$0) } }
+}
