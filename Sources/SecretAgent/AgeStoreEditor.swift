@@ -12,12 +12,10 @@ package enum AgeStoreEditor {
     }
     if PlainFile.signature(identity) == nil {
       let key = AgeIdentity.generate()
-      let text =
-        "# created: \(SystemTime.text(SystemTime.now))\n# public key: \(key.recipient?.text ?? "")\n\(key.text)\n"
-      try PlainFile.replace(identity, Array(text.utf8), mode: 0o600)
+      try PlainFile.replace(identity, Array(identityText(key).utf8), mode: 0o600)
     }
     let recipients = try keys(identity).recipients
-    try write(StoreContent(), file: file, recipients: recipients, armored: false)
+    try write(StoreContent().serialized, file: file, recipients: recipients, armored: false)
     return recipients.first?.text ?? ""
   }
 
@@ -26,14 +24,57 @@ package enum AgeStoreEditor {
     _ name: String, _ field: String = "value", _ value: String, file: String, identity: String
   ) throws(FileFailure) {
     guard !name.isEmpty, !field.isEmpty else { throw FileFailure("a secret and its field need a name") }
-    var store = try read(file: file, identity: identity)
+    var store = try readForWriting(file: file, identity: identity)
+    store.content.set(name, field, value)
+    try write(store.content.serialized, file: file, recipients: store.recipients, armored: store.armored)
+  }
+
+  /// The whole content as text, for an editor.
+  package static func plaintext(file: String, identity: String) throws(FileFailure) -> [UInt8] {
+    try read(file: file, identity: identity).plaintext
+  }
+
+  /// Replaces the whole content by text from an editor, after checking that it can be read.
+  package static func replace(_ plaintext: [UInt8], file: String, identity: String) throws(FileFailure) {
+    let store = try readForWriting(file: file, identity: identity)
+    do throws(StoreContentError) {
+      _ = try StoreContent(parsing: plaintext)
+    } catch {
+      throw FileFailure("\(file) is unchanged: \(error)")
+    }
+    try write(plaintext, file: file, recipients: store.recipients, armored: store.armored)
+  }
+
+  /// Encrypts the store to a new identity and drops the old ones. At every step the identity file opens the store,
+  /// so a crash in between loses nothing. Returns the new public key.
+  @discardableResult
+  package static func rotateKey(file: String, identity: String) throws(FileFailure) -> String {
+    let store = try readForWriting(file: file, identity: identity)
+    let old = try keys(identity)
+    let key = AgeIdentity.generate()
+    let others = store.recipients.dropFirst(old.identities.count)
+    let new = key.recipient.map { [$0] } ?? []
+    let text = identityText(key) + others.map { "# recipient: \($0.text)\n" }.joined()
+    let both = text + old.identities.map { $0.text + "\n" }.joined()
+    let mode = PlainFile.mode(identity) ?? 0o600
+    try PlainFile.replace(identity, Array(both.utf8), mode: mode)
+    try write(store.plaintext, file: file, recipients: new + others, armored: store.armored)
+    try PlainFile.replace(identity, Array(text.utf8), mode: mode)
+    return new.first?.text ?? ""
+  }
+
+  private static func identityText(_ key: AgeIdentity) -> String {
+    "# created: \(SystemTime.text(SystemTime.now))\n# public key: \(key.recipient?.text ?? "")\n\(key.text)\n"
+  }
+
+  private static func readForWriting(file: String, identity: String) throws(FileFailure) -> Opened {
+    let store = try read(file: file, identity: identity)
     guard store.stanzas <= store.recipients.count else {
       throw FileFailure(
         "\(file) is encrypted to \(store.stanzas) recipients, but \(identity) names \(store.recipients.count): "
           + "changing it would lock the others out. Add a line `# recipient: age1…` to \(identity) for each of them")
     }
-    store.content.set(name, field, value)
-    try write(store.content, file: file, recipients: store.recipients, armored: store.armored)
+    return store
   }
 
   /// The value of a field.
@@ -58,6 +99,7 @@ package enum AgeStoreEditor {
 
   struct Opened {
     var content: StoreContent
+    var plaintext: [UInt8]
     var recipients: [AgeRecipient]
     var stanzas: Int
     var armored: Bool
@@ -75,10 +117,9 @@ package enum AgeStoreEditor {
     let armored = AgeArmor.isArmored(bytes)
     do {
       let header = try AgeHeader(parsing: armored ? AgeArmor.read(bytes) : bytes)
-      var plaintext = try AgeFile.open(bytes, keys.identities)
-      defer { for index in plaintext.indices { plaintext[index] = 0 } }
+      let plaintext = try AgeFile.open(bytes, keys.identities)
       return Opened(
-        content: try StoreContent(parsing: plaintext), recipients: keys.recipients,
+        content: try StoreContent(parsing: plaintext), plaintext: plaintext, recipients: keys.recipients,
         stanzas: header.stanzas.count { $0.type == "X25519" }, armored: armored)
     } catch let error as AgeError {
       throw FileFailure(error.explained(file: file, identity: identity))
@@ -113,11 +154,11 @@ package enum AgeStoreEditor {
   }
 
   private static func write(
-    _ content: StoreContent, file: String, recipients: [AgeRecipient], armored: Bool
+    _ plaintext: [UInt8], file: String, recipients: [AgeRecipient], armored: Bool
   ) throws(FileFailure) {
     let bytes: [UInt8]
     do throws(AgeError) {
-      bytes = try AgeFile.seal(content.serialized, to: recipients, armored: armored)
+      bytes = try AgeFile.seal(plaintext, to: recipients, armored: armored)
     } catch {
       throw FileFailure("\(file): \(error)")
     }

@@ -21,7 +21,7 @@ package final class SecretAgent: Sendable {
     var isStopped = false
   }
 
-  package let book = SecretBook()
+  package let book: SecretBook
   let configuration: SecretsConfiguration
   let logger: Logger
   let timings: AgentTimings
@@ -39,19 +39,20 @@ package final class SecretAgent: Sendable {
   private let polls: [String: Doorbell]
 
   /// Relative paths in `configuration` are relative to `baseDirectory`. `onAction` carries out a change action and
-  /// returns whether it worked; a failing one is tried again.
+  /// returns whether it worked; a failing one is tried again. `book` is the predecessor's after a reload.
   package convenience init(
     configuration: SecretsConfiguration, baseDirectory: String, metrics: MetricRegistry, group: any EventLoopGroup,
-    logger: Logger, onAction: @escaping @Sendable (ChangeAction) async -> Bool
+    logger: Logger, book: SecretBook = SecretBook(), onAction: @escaping @Sendable (ChangeAction) async -> Bool
   ) {
     self.init(
       configuration: configuration, baseDirectory: baseDirectory, metrics: metrics, group: group, logger: logger,
-      timings: AgentTimings(), onAction: onAction)
+      book: book, timings: AgentTimings(), onAction: onAction)
   }
 
   init(
     configuration: SecretsConfiguration, baseDirectory: String, metrics: MetricRegistry, group: any EventLoopGroup,
-    logger: Logger, timings: AgentTimings, onAction: @escaping @Sendable (ChangeAction) async -> Bool
+    logger: Logger, book: SecretBook = SecretBook(), timings: AgentTimings,
+    onAction: @escaping @Sendable (ChangeAction) async -> Bool
   ) {
     self.configuration = configuration
     self.baseDirectory = baseDirectory
@@ -59,6 +60,7 @@ package final class SecretAgent: Sendable {
     self.group = group
     self.logger = logger
     self.timings = timings
+    self.book = book
     ledger = SecretLedger(metrics: metrics, book: book)
     runner = ActionRunner(retry: timings.retry, logger: logger, onAction: onAction)
     polls = Dictionary(configuration.values.map { ($0.name, Doorbell()) }) { first, _ in first }
@@ -87,8 +89,9 @@ package final class SecretAgent: Sendable {
   /// Fetches every value now.
   package func refreshNow() { for bell in polls.values { bell.ring() } }
 
-  /// Ends every task, removes delivered files and forgets values. `keepingFiles` leaves the files to a successor.
-  package func stop(keepingFiles: Bool = false) async {
+  /// Ends every task, removes delivered files and forgets values. `forSuccessor` leaves both to the agent that takes
+  /// over (reload, upgrade).
+  package func stop(forSuccessor: Bool = false) async {
     let (tasks, vaults, delivery) = state.withLock { state in
       defer { state = State(isStopped: true) }
       return (state.tasks, state.vaults, state.delivery)
@@ -97,7 +100,8 @@ package final class SecretAgent: Sendable {
     await runner.stop()
     for task in tasks { await task.value }
     for vault in vaults { await vault.close() }
-    if !keepingFiles { delivery?.remove() }
+    if forSuccessor { return }
+    delivery?.remove()
     book.forget()
   }
 

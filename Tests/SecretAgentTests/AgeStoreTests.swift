@@ -52,6 +52,21 @@ struct AgeStoreTests {
     #expect(try AgeStoreEditor.get("a", file: store, identity: identity) == "c")
   }
 
+  @Test func editsAreCheckedAndKeysRotate() throws {
+    let first = try AgeStoreEditor.initialize(file: store, identity: identity)
+    let old = try AgeIdentity.list(try PlainFile.read(identity), name: "x")
+    let text = Array("# kept\ndb: one\n".utf8)
+    try AgeStoreEditor.replace(text, file: store, identity: identity)
+    #expect(throws: FileFailure.self) {
+      try AgeStoreEditor.replace(Array("db: [1]".utf8), file: store, identity: identity)
+    }
+    let second = try AgeStoreEditor.rotateKey(file: store, identity: identity)
+    #expect(first != second)
+    #expect(try AgeStoreEditor.plaintext(file: store, identity: identity) == text)
+    #expect(throws: AgeError.noMatch) { try AgeFile.open(try PlainFile.read(store), old) }
+    #expect(PlainFile.mode(identity) == 0o600)
+  }
+
   @Test func theRealAgeReadsOursAndWeReadItsFiles() throws {
     let program = "/usr/bin/age"
     guard access(program, X_OK) == 0 else {

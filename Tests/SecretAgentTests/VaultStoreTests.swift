@@ -199,4 +199,17 @@ private final class Bao: Sendable {
     #expect(optional.book.fields("db") == nil)
     await optional.stop()
   }
+
+  @Test func aHungServerCostsOneRequestTimeout() async throws {
+    let server = try await ServerBootstrap(group: MultiThreadedEventLoopGroup.singleton)
+      .bind(host: "127.0.0.1", port: 0).get()
+    let client = try VaultClient(
+      VaultConfiguration(
+        address: "http://127.0.0.1:\(server.localAddress?.port ?? 0)", auth: .tokenFile("")), { $0 },
+      group: MultiThreadedEventLoopGroup.singleton, timeout: .milliseconds(100))
+    let failure = await #expect(throws: VaultFailure.self) { try await client.request(.GET, "sys/health") }
+    #expect(failure.map { "\($0)" }?.contains("within 100ms") == true)
+    await client.shutdown()
+    try await server.close()
+  }
 }
