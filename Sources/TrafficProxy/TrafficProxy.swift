@@ -104,6 +104,9 @@ package final class TrafficProxy: Sendable {
     try channel.pipeline.syncOperations.addHandler(DownstreamHandler(loop: loop, listener: listener))
   }
 
+  /// True once responses of that direction carry `Connection: close`.
+  package func isDraining(_ direction: Direction) -> Bool { shared.isDraining(direction) }
+
   /// Responses carry `Connection: close` from now on; connections are still accepted.
   package func setDraining(_ direction: Direction) {
     switch direction {
@@ -202,9 +205,4 @@ package final class TrafficProxy: Sendable {
       current = task
     }
   }
-}
-
-extension TrafficProxy {
-  /// True once inbound responses carry `Connection: close`.
-  var isDrainingForTests: Bool { shared.isDraining(.inbound) }
 }
