@@ -70,6 +70,7 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
     loop.downstreams[ObjectIdentifier(self)] = self
     listener.connectionsTotal.addAsOwner()
     listener.connectionsActive.add(1)
+    listener.open.count.wrappingAdd(1, ordering: .relaxed)
     clientAddress = Array((context.channel.remoteAddress?.ipAddress ?? "unknown").utf8)
     let now = NIODeadline.now().uptimeNanoseconds
     if listener.compiled.isTCP { return beginTCP(now) }
@@ -135,6 +136,7 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
   func channelInactive(context: ChannelHandlerContext) {
     loop.downstreams[ObjectIdentifier(self)] = nil
     listener.connectionsActive.add(-1)
+    listener.open.count.wrappingSubtract(1, ordering: .relaxed)
     loop.wheel.remove(self)
     let before = phase
     phase = .closed

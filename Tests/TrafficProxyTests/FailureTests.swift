@@ -201,6 +201,23 @@ import Vocabulary
     upstream.stop()
   }
 
+  @Test func listenersCloseConnectionsAboveTheirLimit() async throws {
+    let upstream = Upstream.answering()
+    let harness = try await Harness(to: [upstream.port]) { listener, _, _ in listener.maxConnections = 1 }
+    let first = Wire.connect(harness.port)
+    first.send(get())
+    #expect(first.message()?.body == "ok")
+    let second = Wire.connect(harness.port)
+    second.send(get())
+    #expect(second.message() == nil)
+    first.send(get())
+    #expect(first.message()?.body == "ok")
+    first.close()
+    second.close()
+    await harness.stop()
+    upstream.stop()
+  }
+
   @Test func unknownNamesAre503AndKnownOnesResolve() async throws {
     let upstream = Upstream.answering()
     for (host, status) in [("localhost", "200"), ("no-such-host.invalid", "503")] {
@@ -236,6 +253,7 @@ import Vocabulary
     let reply = try #require(client.message())
     #expect(reply.body == "ok" && reply.head.contains("Connection: close"))
     #expect(idle.takeAll().isEmpty)
+    #expect(harness.proxy.inFlight == 0)
     idle.close()
     client.close()
     await harness.stop()
