@@ -91,6 +91,9 @@ extension DownstreamHandler {
         endpoint.restedUntil = 0
         guard serial == connectSerial, phase == .exchange else { return made.release(now: later) }
         isConnecting = false
+        guard made.isUsable else {
+          return tryFailed(.connect, .connectionRefused, detail: "the connection closed at once")
+        }
         exchange.connectTime += later &- now
         exchange.headDone = later
         use(made)
@@ -135,13 +138,13 @@ extension DownstreamHandler {
     let host =
       route.compiled.rewriteHost ?? cluster.hostHeader
       ?? (cluster.shared.isApp ? nil : connection.endpoint.host)
-    let isFirst = exchange.triesMade == 1 && exchange.connectTime == 0
+    let isParsed = isHeadParsed
     let headContext = HeadWriter.RequestContext(
       route: route.compiled, isInbound: isInbound, host: host, clientAddress: clientAddress, exchange: exchange,
       injected: injected)
     exchange.head.withUnsafeReadableBytes { bytes in
       // Another request of this loop may have been parsed since.
-      if !isFirst { try? loop.request.parse(bytes) }
+      if !isParsed { try? loop.request.parse(bytes) }
       loop.scratch.clear()
       HeadWriter.request(loop.request, bytes, headContext, to: &loop.scratch)
     }
@@ -198,7 +201,6 @@ extension DownstreamHandler {
     let now = NIODeadline.now().uptimeNanoseconds
     switch decide(failure) {
     case .giveUp:
-      if exchange.tries.retries > 0, exchange.flag.utf8CodeUnitCount == 0 { exchange.flag = "URX" }
       localError(fault, detail: detail)
     case .replay:
       exchange.tries.replayed = true

@@ -43,6 +43,8 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
   var connectSerial = 0
   var isConnecting = false
   var forcesNewConnection = false
+  /// The loop's parse is still of this exchange's head; false once other connections may have been served.
+  var isHeadParsed = false
   var failedEndpoint: LoopEndpoint?
   var backoffUntil: UInt64 = 0
   var tryDeadline = UInt64.max
@@ -68,9 +70,11 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
     loop.downstreams[ObjectIdentifier(self)] = self
     listener.connectionsTotal.addAsOwner()
     listener.connectionsActive.add(1)
+    listener.open.count.wrappingAdd(1, ordering: .relaxed)
     clientAddress = Array((context.channel.remoteAddress?.ipAddress ?? "unknown").utf8)
     let now = NIODeadline.now().uptimeNanoseconds
-    if listener.compiled.isTCP { beginTCP(now) } else { loop.wheel.set(self, now &+ listener.compiled.downstreamIdle, now: now) }
+    if listener.compiled.isTCP { return beginTCP(now) }
+    loop.wheel.set(self, now &+ listener.compiled.downstreamIdle, now: now)
   }
 
   func read(context: ChannelHandlerContext) {
@@ -132,6 +136,7 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
   func channelInactive(context: ChannelHandlerContext) {
     loop.downstreams[ObjectIdentifier(self)] = nil
     listener.connectionsActive.add(-1)
+    listener.open.count.wrappingSubtract(1, ordering: .relaxed)
     loop.wheel.remove(self)
     let before = phase
     phase = .closed
@@ -141,8 +146,10 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
     upstream = nil
     left?.abandon()
     if before == .exchange {
-      exchange.flag = "DC"
-      exchange.blame = .client
+      if exchange.flag.utf8CodeUnitCount == 0 {
+        exchange.flag = "DC"
+        exchange.blame = .client
+      }
       finishExchange()
     } else if before == .tunnel {
       finishExchange()
@@ -247,9 +254,11 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
     if active > cluster.shared.configuration.maxRequests {
       return localError(.overflow, detail: "the cluster has \(active - 1) requests in flight, its limit")
     }
-    if exchange.requestDone { requestCompleted(now) } else { exchange.routeDeadline = .max }
+    if exchange.requestDone { requestCompleted(now) } else { schedule(now) }
     if !exchange.requestDone, exchange.tries.isIdempotent { exchange.replay = ByteBuffer() }
+    isHeadParsed = true
     startTry(now)
+    isHeadParsed = false
   }
 
   /// Notes what the parsed head says.

@@ -149,7 +149,7 @@ enum HeadWriter {
       } else if !dropped, table.namesFields, field.known != .transferEncoding {
         dropped = table.connectionNames(field.name.of(bytes), bytes)
       }
-      if !dropped, let edits, !edits.drops.isEmpty, field.known != .transferEncoding {
+      if !dropped, let edits, !edits.drops.isEmpty, field.known != .transferEncoding, field.known != .contentLength {
         let name = field.name.of(bytes)
         dropped = edits.drops.contains { drop in
           drop.withUnsafeBytes { Octets.equal(name, ignoringCase: $0) }

@@ -18,6 +18,20 @@ final class ProxyShared: Sendable {
   let inFlightOutbound = Atomic<Int>(0)
   let drainingInbound = Atomic<Bool>(false)
   let drainingOutbound = Atomic<Bool>(false)
+  private let listeners = Mutex<[String: OpenConnections]>([:])
+
+  /// Accepted connections of a listener that are open on all loops.
+  final class OpenConnections: Sendable {
+    let count = Atomic<Int>(0)
+  }
+
+  func openConnections(of listener: String) -> OpenConnections {
+    listeners.withLock { listeners in
+      let open = listeners[listener] ?? OpenConnections()
+      listeners[listener] = open
+      return open
+    }
+  }
 
   init(
     metrics: MetricRegistry, events: EventStream, secrets: @escaping TrafficProxy.SecretResolver, logger: Logger
@@ -106,9 +120,12 @@ final class LoopListener {
   let overhead: Histogram
   let connectionsTotal: Counter
   let connectionsActive: Gauge
+  let open: ProxyShared.OpenConnections
 
-  init(_ compiled: CompiledListener, _ metrics: MetricRegistry) {
+  init(_ compiled: CompiledListener, _ shared: ProxyShared) {
     self.compiled = compiled
+    let metrics = shared.metrics
+    open = shared.openConnections(of: compiled.name)
     nameBytes = Array(compiled.name.utf8)
     let direction = Label("direction", compiled.direction.rawValue)
     let listener = Label("listener", compiled.name)
@@ -172,7 +189,7 @@ final class LoopState {
     for (name, old) in clusters where next[name] !== old { old.closeAll() }
     clusters = next
     for compiled in snapshot.listeners {
-      let listener = listeners[compiled.name] ?? LoopListener(compiled, shared.metrics)
+      let listener = listeners[compiled.name] ?? LoopListener(compiled, shared)
       listener.compiled = compiled
       listener.routes = compiled.routes.map { route in
         let key = "\(compiled.direction.rawValue) \(compiled.name) \(route.name) \(route.clusterName)"

@@ -23,7 +23,9 @@ struct CompiledEdits: Sendable {
       fields += edits.add
     }
     for header in injected { drops.append(Array(header.name.lowercased().utf8)) }
-    for field in fields {
+    // Framing and the Host field are the proxy's own: a second one would make the message ambiguous.
+    let own: Set<String> = ["host", "content-length", "transfer-encoding", "connection"]
+    for field in fields where !own.contains(field.name.lowercased()) {
       appended += Array(field.name.utf8) + [0x3A, 0x20] + Array(field.value.utf8) + [13, 10]
     }
   }

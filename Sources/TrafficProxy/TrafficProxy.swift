@@ -95,7 +95,7 @@ package final class TrafficProxy: Sendable {
 
   private static func accept(_ channel: any Channel, _ loop: LoopState, _ name: String) throws {
     guard let listener = loop.listeners[name] else { throw ChannelError.operationUnsupported }
-    if listener.connectionsActive.value >= Int64(clamping: listener.compiled.maxConnections) {
+    if listener.open.count.load(ordering: .relaxed) >= listener.compiled.maxConnections {
       throw ChannelError.operationUnsupported
     }
     if channel.localAddress?.ipAddress != nil {
@@ -103,6 +103,9 @@ package final class TrafficProxy: Sendable {
     }
     try channel.pipeline.syncOperations.addHandler(DownstreamHandler(loop: loop, listener: listener))
   }
+
+  /// True once responses of that direction carry `Connection: close`.
+  package func isDraining(_ direction: Direction) -> Bool { shared.isDraining(direction) }
 
   /// Responses carry `Connection: close` from now on; connections are still accepted.
   package func setDraining(_ direction: Direction) {
@@ -123,16 +126,29 @@ package final class TrafficProxy: Sendable {
       try? await Task.sleep(for: .milliseconds(10))
     }
     let cut = max(0, shared.inFlight(direction))
-    for worker in workers {
-      let state = worker.state
-      try? await worker.eventLoop.submit {
-        for downstream in Array(state.value.downstreams.values)
-        where downstream.listener.compiled.direction == direction && downstream.phase != .lingering {
-          downstream.closeNow()
-        }
-      }.get()
+    // What was answered may still be on its way out to a client.
+    while await closeSettled(direction) > 0, ContinuousClock.now < deadline {
+      try? await Task.sleep(for: .milliseconds(10))
     }
     return cut
+  }
+
+  /// Closes the connections of that direction that have nothing left to send; returns how many others there are.
+  private func closeSettled(_ direction: Direction) async -> Int {
+    var lingering = 0
+    for worker in workers {
+      let state = worker.state
+      let left = try? await worker.eventLoop.submit {
+        var left = 0
+        for downstream in Array(state.value.downstreams.values)
+        where downstream.listener.compiled.direction == direction {
+          if downstream.phase == .lingering { left += 1 } else { downstream.closeNow() }
+        }
+        return left
+      }.get()
+      lingering += left ?? 0
+    }
+    return lingering
   }
 
   private func closeServers(_ matches: (Direction) -> Bool) async {
@@ -202,9 +218,4 @@ package final class TrafficProxy: Sendable {
       current = task
     }
   }
-}
-
-extension TrafficProxy {
-  /// True once inbound responses carry `Connection: close`.
-  var isDrainingForTests: Bool { shared.isDraining(.inbound) }
 }
