@@ -59,7 +59,8 @@ final class FilesSource {
     for (key, file) in files {
       let directory = file.mark.path.split(separator: "/", omittingEmptySubsequences: false).dropLast()
         .joined(separator: "/")
-      let places = [file.mark.path] + StateFile.names(in: directory.isEmpty ? "/" : directory).map { directory + "/" + $0 }
+      let places =
+        [file.mark.path] + StateFile.names(in: directory.isEmpty ? "/" : directory).map { directory + "/" + $0 }
       for place in places where Self.key(place)?.0 == key {
         if Self.compressed.contains(where: { place.hasSuffix($0) }) { continue }
         files[key]?.mark.path = place

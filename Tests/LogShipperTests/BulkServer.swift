@@ -5,7 +5,11 @@ import Synchronization
 /// A small `_bulk` server on a port of the system's choice, with the faults a cluster shows. One thread, one request a
 /// connection at a time.
 final class BulkServer: Sendable {
-  enum Fault: Sendable { case none, tooMany, everyThird, tooLarge(Int), mapping, storeThenReset, unavailable }
+  enum Fault: Sendable {
+    case none, tooMany, everyThird
+    case tooLarge(Int)
+    case mapping, storeThenReset, unavailable
+  }
 
   private struct State {
     var fault: Fault = .none
@@ -102,17 +106,23 @@ final class BulkServer: Sendable {
 
   /// False closes the connection.
   private func answer(_ connection: CInt, _ body: [UInt8]) -> Bool {
-    let (text, status, keep) = state.withLock { $0.requests += 1; return judge(body, &$0) }
+    let (text, status, keep) = state.withLock {
+      $0.requests += 1
+      return judge(body, &$0)
+    }
     if !keep {
       var option = linger(l_onoff: 1, l_linger: 0)
       setsockopt(connection, SOL_SOCKET, SO_LINGER, &option, socklen_t(MemoryLayout<linger>.size))
       return false
     }
-    let reply = "HTTP/1.1 \(status) X\r\ncontent-type: application/json\r\ncontent-length: \(text.utf8.count)\r\n\r\n\(text)"
+    let reply =
+      "HTTP/1.1 \(status) X\r\ncontent-type: application/json\r\ncontent-length: \(text.utf8.count)\r\n\r\n\(text)"
     var done = 0
     let bytes = Array(reply.utf8)
     while done < bytes.count {
-      let n = bytes.withUnsafeBytes { send(connection, $0.baseAddress! + done, bytes.count - done, Int32(MSG_NOSIGNAL)) }
+      let n = bytes.withUnsafeBytes {
+        send(connection, $0.baseAddress! + done, bytes.count - done, Int32(MSG_NOSIGNAL))
+      }
       if n <= 0 { return false }
       done += n
     }
@@ -144,7 +154,8 @@ final class BulkServer: Sendable {
     }
     let key = String(action[id.upperBound...].prefix { $0 != "\"" })
     if case .everyThird = fault, index % 3 == 2 {
-      return "{\"create\":{\"status\":429,\"error\":{\"type\":\"es_rejected_execution_exception\",\"reason\":\"full\"}}}"
+      return
+        "{\"create\":{\"status\":429,\"error\":{\"type\":\"es_rejected_execution_exception\",\"reason\":\"full\"}}}"
     }
     if case .mapping = fault, record.contains("poison") {
       return "{\"create\":{\"status\":400,\"error\":{\"type\":\"mapper_parsing_exception\",\"reason\":\"no\"}}}"

@@ -8,15 +8,17 @@ import Vocabulary
   func pipeline(_ scratch: Scratch, _ urls: [String], _ adjust: (inout LogSinkConfiguration) -> Void = { _ in }) throws
     -> LogPipeline
   {
-    let pipeline = try makePipeline(scratch, adjust: { configuration in
-      let output = LogSinkConfiguration.ElasticsearchOutput(urls: urls, index: "shop-%Y.%m.%d")
-      var sink = LogSinkConfiguration(name: "es", output: .elasticsearch(output))
-      sink.retryInitial = .milliseconds(5)
-      sink.retryMax = .milliseconds(20)
-      sink.batchAge = .milliseconds(20)
-      adjust(&sink)
-      configuration.sinks.append(sink)
-    })
+    let pipeline = try makePipeline(
+      scratch,
+      adjust: { configuration in
+        let output = LogSinkConfiguration.ElasticsearchOutput(urls: urls, index: "shop-%Y.%m.%d")
+        var sink = LogSinkConfiguration(name: "es", output: .elasticsearch(output))
+        sink.retryInitial = .milliseconds(5)
+        sink.retryMax = .milliseconds(20)
+        sink.batchAge = .milliseconds(20)
+        adjust(&sink)
+        configuration.sinks.append(sink)
+      })
     try pipeline.start()
     return pipeline
   }
@@ -87,6 +89,21 @@ import Vocabulary
     let (server, _, _, lines) = try await run(.storeThenReset, times: 1)
     #expect(messages(server) == lines.sorted())
     #expect(server.duplicates > 0)
+  }
+
+  @Test func recordsOfOtherSourcesDoNotHoldTheSpool() async throws {
+    let scratch = Scratch()
+    let server = BulkServer()
+    defer { server.stop() }
+    let pipeline = try pipeline(scratch, [server.url]) { $0.from = ["access"] }
+    let app = AppPipe()
+    pipeline.attachApp(stdout: app.reader, stderr: -1)
+    app.write("a\n")
+    app.end()
+    #expect(await pipeline.awaitAppEnd(timeout: .seconds(20)))
+    #expect(await eventually { pipeline.status().allSatisfy { $0.lag == 0 } })
+    #expect(await pipeline.stop(timeout: .seconds(20)) == 0)
+    #expect(server.requests == 0)
   }
 
   @Test func aDeadClusterHoldsUpNothingAndTheSpoolKeepsAll() async throws {

@@ -6,12 +6,14 @@ import Vocabulary
 
 @Suite(.serialized) struct FilesSourceTests {
   func follow(_ scratch: Scratch, beginning: Bool = true) throws -> LogPipeline {
-    let pipeline = try makePipeline(scratch, adjust: { configuration in
-      var input = LogSourceConfiguration.FilesInput(globs: [scratch.path + "/*.log"])
-      input.fromBeginning = beginning
-      input.rotateWait = .milliseconds(200)
-      configuration.sources = [LogSourceConfiguration(name: "f", input: .files(input))]
-    })
+    let pipeline = try makePipeline(
+      scratch,
+      adjust: { configuration in
+        var input = LogSourceConfiguration.FilesInput(globs: [scratch.path + "/*.log"])
+        input.fromBeginning = beginning
+        input.rotateWait = .milliseconds(200)
+        configuration.sources = [LogSourceConfiguration(name: "f", input: .files(input))]
+      })
     try pipeline.start()
     return pipeline
   }
