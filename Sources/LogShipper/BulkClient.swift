@@ -3,6 +3,7 @@ import Logs
 import NIOCore
 import NIOHTTP1
 import NIOSSL
+import Synchronization
 import Vocabulary
 
 /// Sends `_bulk` requests to one of several addresses, the next one after a failure.
@@ -16,7 +17,9 @@ final class BulkClient: Sendable {
   /// Of an answer, bytes.
   static let responseLimit = 64 << 20
 
-  private let client: HTTPClient
+  private let client = Mutex<HTTPClient?>(nil)
+  private let configuration: HTTPClient.Configuration
+  private let group: any EventLoopGroup
   private let urls: [String]
   private let options: LogSinkConfiguration.ElasticsearchOutput
   private let gzip: Bool
@@ -39,7 +42,8 @@ final class BulkClient: Sendable {
       tlsConfiguration: try Self.tls(sink.tls), redirectConfiguration: .disallow,
       timeout: .init(connect: .seconds(5), read: .seconds(30)))
     configuration.connectionPool.retryConnectionEstablishment = false
-    client = HTTPClient(eventLoopGroupProvider: .shared(group), configuration: configuration)
+    self.configuration = configuration
+    self.group = group
   }
 
   private static func tls(_ settings: ClientTLSConfiguration) throws -> TLSConfiguration {
@@ -69,7 +73,7 @@ final class BulkClient: Sendable {
       request.body = .bytes(body)
     }
     do {
-      let response = try await client.execute(request, timeout: .seconds(30))
+      let response = try await opened().execute(request, timeout: .seconds(30))
       let answer = try await response.body.collect(upTo: Self.responseLimit)
       return .status(Int(response.status.code), Array(answer.readableBytesView))
     } catch {
@@ -91,5 +95,20 @@ final class BulkClient: Sendable {
     return nil
   }
 
-  func shutdown() async { try? await client.shutdown() }
+  private func opened() -> HTTPClient {
+    client.withLock { client in
+      if let client { return client }
+      let fresh = HTTPClient(eventLoopGroupProvider: .shared(group), configuration: configuration)
+      client = fresh
+      return fresh
+    }
+  }
+
+  func shutdown() async {
+    let client = client.withLock { client in
+      defer { client = nil }
+      return client
+    }
+    try? await client?.shutdown()
+  }
 }

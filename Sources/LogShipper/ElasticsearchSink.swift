@@ -44,6 +44,7 @@ final class ElasticsearchSink: Sendable {
     let body = BulkBody(options)
     var wakes = wakes.makeAsyncIterator()
     var oldest: Int64 = 0
+    var committed = position
     while state.phase != .abandoned {
       let full = body.items.count >= configuration.batchRecords || body.arena.count >= configuration.batchBytes
       if !full, let batch = reader.next() {
@@ -53,6 +54,8 @@ final class ElasticsearchSink: Sendable {
       }
       if !full, state.phase == .running {
         if body.items.isEmpty {
+          // Nothing but records of other sources: they are passed, too.
+          if reader.position != committed, commit(reader) { committed = reader.position }
           await wakes.next()
           continue
         }
@@ -64,13 +67,17 @@ final class ElasticsearchSink: Sendable {
       }
       guard body.items.isEmpty ? true : await deliver(body) else { return }
       body.removeAll()
-      if reader.damaged > state.damaged.value { state.damaged.add(reader.damaged - state.damaged.value) }
-      if !state.spool.commit(sink: state.name, reader.position) {
-        state.lastError = "cannot write the sink's checkpoint: \(String(cString: strerror(errno)))"
-      }
+      if commit(reader) { committed = reader.position }
       if state.phase == .draining, state.spool.lag(sink: state.name) == 0 { return }
       if state.phase == .draining, !full { return }
     }
+  }
+
+  private func commit(_ reader: SpoolReader) -> Bool {
+    if reader.damaged > state.damaged.value { state.damaged.add(reader.damaged - state.damaged.value) }
+    if state.spool.commit(sink: state.name, reader.position) { return true }
+    state.lastError = "cannot write the sink's checkpoint: \(String(cString: strerror(errno)))"
+    return false
   }
 
   private func collect(_ batch: SpoolBatchView, into body: BulkBody) {

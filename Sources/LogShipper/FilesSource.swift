@@ -23,6 +23,8 @@ final class FilesSource {
     var gone: Int64 = 0
     /// Monotonic nanoseconds of the last bytes.
     var active: Int64 = 0
+    /// Nanoseconds since 1970 of the last change seen: a truncated file may have grown to its old size again.
+    var modified: Int64 = .min
   }
 
   private let input: LogSourceConfiguration.FilesInput
@@ -57,7 +59,8 @@ final class FilesSource {
     for (key, file) in files {
       let directory = file.mark.path.split(separator: "/", omittingEmptySubsequences: false).dropLast()
         .joined(separator: "/")
-      let places = [file.mark.path] + StateFile.names(in: directory.isEmpty ? "/" : directory).map { directory + "/" + $0 }
+      let places =
+        [file.mark.path] + StateFile.names(in: directory.isEmpty ? "/" : directory).map { directory + "/" + $0 }
       for place in places where Self.key(place)?.0 == key {
         if Self.compressed.contains(where: { place.hasSuffix($0) }) { continue }
         files[key]?.mark.path = place
@@ -144,7 +147,9 @@ final class FilesSource {
     var info = stat()
     guard fstat(file.descriptor, &info) == 0 else { return false }
     let size = Int(info.st_size)
-    if size != file.mark.offset || file.active == 0 { checkContinuity(&file, size) }
+    let modified = Int64(info.st_mtim.tv_sec) * 1_000_000_000 + Int64(info.st_mtim.tv_nsec)
+    if modified != file.modified || size < file.mark.offset { checkContinuity(&file, size) }
+    file.modified = modified
     if size > file.mark.offset {
       let before = file.mark.offset
       let more = readLines(&file, size)

@@ -53,8 +53,9 @@ final class LineShipper {
   private let filtered: Counter
   private let split: Counter
 
-  init(_ source: LogSourceConfiguration, _ transforms: [LogTransform], _ context: IntakeContext, _ metrics: MetricRegistry)
-  {
+  init(
+    _ source: LogSourceConfiguration, _ transforms: [LogTransform], _ context: IntakeContext, _ metrics: MetricRegistry
+  ) {
     self.context = context
     maxRecord = max(1024, source.maxRecord)
     encoder = RecordEncoder(source: source.name, parser: source.parser, transforms: transforms)

@@ -45,7 +45,8 @@ final class LocalSink: Sendable {
         let reason = state.lastError ?? "unknown"
         if complained == .min || Clock.monotonic() - complained > 60_000_000_000 {
           complained = Clock.monotonic()
-          logger.error("log sink '\(state.name)' cannot write: \(reason); records wait in the spool; free space or fix it")
+          logger.error(
+            "log sink '\(state.name)' cannot write: \(reason); records wait in the spool; free space or fix it")
         }
         guard state.phase == .running else { return }
         wake.wait(milliseconds: 1000)

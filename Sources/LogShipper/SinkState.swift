@@ -40,7 +40,8 @@ final class SinkState: Sendable {
     damaged = metrics.counter(
       "outrider_log_dropped_total", "Records dropped, by reason.",
       [Label("source", "spool"), Label("reason", "damaged"), Label("sink", name)])
-    metrics.read("outrider_log_lag_records", .gauge, "Records in the spool that a sink has yet to acknowledge.", label) {
+    metrics.read("outrider_log_lag_records", .gauge, "Records in the spool that a sink has yet to acknowledge.", label)
+    {
       [spool] in Double(spool.lag(sink: name))
     }
   }

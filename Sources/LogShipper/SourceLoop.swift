@@ -67,6 +67,7 @@ final class SourceLoop {
   func run() {
     var busy = true
     var blocked = false
+    var stopping: Int64 = 0
     while true {
       wait(busy ? 0 : timeout(blocked))
       let requests = inbox.requests.withLock { requests in
@@ -79,7 +80,9 @@ final class SourceLoop {
       for pair in requests.attach { attach(pair) }
       (busy, blocked) = round(finishing: requests.finishLines)
       if requests.finishLines { inbox.progress.withLock { $0.linesFinished = true } }
-      if requests.stop, !busy || blocked {
+      if requests.stop, stopping == 0 { stopping = Clock.monotonic() }
+      // An app that never pauses must not keep the worker: what is left stays in its pipe.
+      if requests.stop, !busy || Clock.monotonic() - stopping > 500_000_000 {
         inbox.progress.withLock { $0.stopped = true }
         return
       }
@@ -122,6 +125,7 @@ final class SourceLoop {
       case .idle: break
       case .blocked: blocked = true
       case .ended:
+        _ = epoll_ctl(epoll, EPOLL_CTL_DEL, stream.descriptor, nil)
         streams.removeAll { $0 === stream }
         inbox.progress.withLock { $0.open -= 1 }
       }

@@ -139,7 +139,8 @@ package final class Spool: Sendable {
       } else {
         // An empty spool: numbers go on behind what was once there.
         position = SpoolPosition(
-          segment: (saved?.segment ?? 0) + 1, offset: Self.segmentHeader, sequence: max(saved?.sequence ?? 0, state.next))
+          segment: (saved?.segment ?? 0) + 1, offset: Self.segmentHeader,
+          sequence: max(saved?.sequence ?? 0, state.next))
         state.next = position.sequence
       }
       state.positions[sink] = position

@@ -19,7 +19,9 @@ package struct IndexName: Sendable, Equatable {
     while let first = rest.popFirst() {
       if first == "%", let letter = rest.first, "YymdHMSj%".contains(letter) {
         rest.removeFirst()
-        if letter == "%" { literal.append("%") } else {
+        if letter == "%" {
+          literal.append("%")
+        } else {
           flush()
           parts.append(.time(letter))
         }

@@ -91,7 +91,8 @@ package final class RecordEncoder {
   /// Appends the record of `line` (without its LF) and an LF. `arrival` is in nanoseconds since 1970.
   /// Returns nil when a transform drops the record.
   package func encode(
-    _ line: Bytes, stream: LogStream, arrival: Int64, truncated: Bool = false, redactor: Redactor?, into arena: ByteArena
+    _ line: Bytes, stream: LogStream, arrival: Int64, truncated: Bool = false, redactor: Redactor?,
+    into arena: ByteArena
   ) -> RecordMark? {
     var line = line
     if let last = line.last, last == 0x0D { line = line.part(0..<line.count - 1) }

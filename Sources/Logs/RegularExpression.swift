@@ -27,7 +27,8 @@ package final class RegularExpression {
     else {
       var text = [UInt8](repeating: 0, count: 256)
       let length = pcre2_get_error_message_8(number, &text, 256)
-      throw Invalid(pattern: pattern, reason: String(decoding: text.prefix(max(0, Int(length))), as: UTF8.self), offset: offset)
+      throw Invalid(
+        pattern: pattern, reason: String(decoding: text.prefix(max(0, Int(length))), as: UTF8.self), offset: offset)
     }
     _ = pcre2_jit_compile_8(compiled, UInt32(PCRE2_JIT_COMPLETE))
     pcre2_set_match_limit_8(context, 1_000_000)

@@ -82,7 +82,8 @@ package final class StoreFilter {
       let text = record.part(value)
       switch name.count {
       case 5 where name.equals("level"):
-        level = text.count > 2 && text[0] == 0x22
+        level =
+          text.count > 2 && text[0] == 0x22
           ? LogLevel(name: text.part(1..<text.count - 1)) ?? .unknown
           : Int(text.text).flatMap { LogLevel(number: $0) } ?? .unknown
       case 6 where name.equals("source"):
@@ -93,7 +94,8 @@ package final class StoreFilter {
       case 10 where name.equals("request_id") || name.equals("@timestamp"):
         if name[0] == 0x72, let wanted = query.requestID { isRequest = isRequest || JSONText.string(text) == wanted }
         if name[0] == 0x40, text.count > 2 { time = LogTime.parse(text.part(1..<text.count - 1)) }
-      case 12 where name.equals("x-request-id"), 9 where name.equals("requestId"), 18 where name.equals("observed_timestamp"):
+      case 12 where name.equals("x-request-id"), 9 where name.equals("requestId"),
+        18 where name.equals("observed_timestamp"):
         if let wanted = query.requestID { isRequest = isRequest || JSONText.string(text) == wanted }
         if name.count == 18, time == nil, text.count > 2 { time = LogTime.parse(text.part(1..<text.count - 1)) }
       default: break

@@ -28,9 +28,11 @@ import Testing
   }
 
   @Test func ownFieldsAreNeverWrittenTwice() throws {
-    let line = "{\"@timestamp\":\"2026-01-01T00:00:00Z\",\"source\":\"x\",\"stream\":1,\"level\":\"info\",\"message\":\"m\"}"
+    let line =
+      "{\"@timestamp\":\"2026-01-01T00:00:00Z\",\"source\":\"x\",\"stream\":1,\"level\":\"info\",\"message\":\"m\"}"
     let record = try #require(encode(line))
-    #expect(record.hasPrefix("{\"observed_timestamp\":\"2026-01-31T12:00:00.000Z\",\"outrider.source\":\"app\",\"@time"))
+    #expect(
+      record.hasPrefix("{\"observed_timestamp\":\"2026-01-31T12:00:00.000Z\",\"outrider.source\":\"app\",\"@time"))
     for key in ["\"@timestamp\"", "\"source\"", "\"stream\"", "\"level\"", "\"message\""] {
       #expect(record.ranges(of: key).count == 1)
     }

@@ -1,5 +1,0 @@
-import Testing
-
-@testable import LogShipper
-
-@Suite struct LogShipperTests {}
