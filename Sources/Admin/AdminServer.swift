@@ -18,9 +18,10 @@ package struct AdminServer: Sendable {
     self.logger = logger
   }
 
-  /// Serves on a bound descriptor, which it owns from here on, until the task is cancelled.
-  package func serve(descriptor: CInt) async throws {
-    let responder = router().buildResponder()
+  /// Serves on a bound descriptor, which it owns from here on, until the task is cancelled. A network socket may be
+  /// reached by a web page in the user's browser and refuses what one can send; a Unix socket may not.
+  package func serve(descriptor: CInt, isNetwork: Bool) async throws {
+    let responder = router(isNetwork: isNetwork).buildResponder()
     let logger = logger
     let http1 = HTTP1Channel { request, writer, channel in
       let context = BasicRequestContext(source: .init(channel: channel, logger: logger))
@@ -40,10 +41,10 @@ package struct AdminServer: Sendable {
   }
 
   /// Every path of the admin API, in one list.
-  func router() -> Router<BasicRequestContext> {
+  func router(isNetwork: Bool) -> Router<BasicRequestContext> {
     let endpoints = endpoints
     let router = Router(context: BasicRequestContext.self)
-    router.add(middleware: SameOriginOnly())
+    if isNetwork { router.add(middleware: SameOriginOnly()) }
     router.get("livez") { _, _ in Self.text(.ok, "ok\n") }
     router.get("readyz") { _, _ in Self.answer(endpoints.ready()) }
     router.get("readyz/sidecar") { _, _ in Self.answer(endpoints.sidecarReady()) }

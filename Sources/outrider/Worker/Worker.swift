@@ -135,7 +135,8 @@ actor Worker {
       }
       sockets.listen(address)
       for descriptor in sockets.take(address) {
-        let task = Task { try await server.serve(descriptor: descriptor) }
+        let isNetwork = address == value.admin.listen
+        let task = Task { try await server.serve(descriptor: descriptor, isNetwork: isNetwork) }
         serving.append(task)
       }
     }
