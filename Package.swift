@@ -61,7 +61,10 @@ let package = Package(
     // Floor 2: drivers that touch the world.
     room(
       "TrafficProxy",
-      ["Traffic", "HTTP1", "Secrets", "Telemetry", "Vocabulary", "Resilience", "CLinux", nio, nioPosix, nioSSL, logging]),
+      [
+        "Traffic", "HTTP1", "Secrets", "Telemetry", "Vocabulary", "Resilience", "CLinux", nio, nioPosix, nioSSL,
+        logging,
+      ]),
     room(
       "LogShipper",
       [
@@ -101,7 +104,14 @@ let package = Package(
       ],
       swiftSettings: strict,
       // Holds the C libraries' archives alone, so that the linker takes them and not the shared objects.
-      linkerSettings: [.unsafeFlags(["-L\(Context.packageDirectory)/.build-static-libs"])]),
+      linkerSettings: [
+        .unsafeFlags([
+          "-L\(Context.packageDirectory)/.build-static-libs",
+          // Nothing loads this program as a library: no exported symbols.
+          "-Xlinker", "--version-script=\(Context.packageDirectory)/dev/exports.map",
+          "-Xlinker", "--icf=safe",
+        ])
+      ]),
 
     // Runs a supervisor with any worker command: the peer of SupervisorTests.
     .executableTarget(
@@ -115,7 +125,8 @@ let package = Package(
     tests("Traffic", ["Vocabulary", "Telemetry", "Resilience"]),
     tests("Logs", ["Vocabulary", "Telemetry"]),
     tests("Secrets", ["Vocabulary", "Telemetry", "CZlib", crypto]),
-    tests("TrafficProxy", ["Traffic", "HTTP1", "Telemetry", "Vocabulary", "Secrets", "CLinux", nio, nioPosix, logging]),
+    tests(
+      "TrafficProxy", ["Traffic", "HTTP1", "Telemetry", "Vocabulary", "Secrets", "CLinux", nio, nioPosix, logging]),
     tests("LogShipper", ["Logs", "Telemetry", "Vocabulary", "Secrets", "CLinux", nio, nioPosix, logging]),
     tests(
       "SecretAgent",

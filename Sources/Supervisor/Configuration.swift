@@ -2,7 +2,10 @@ package import Vocabulary
 
 /// The app: what to run, how to know that it is ready, how to stop it.
 package struct AppConfiguration: Sendable, Equatable {
-  package enum Restart: String, Sendable, CaseIterable { case never, always; case onFailure = "on-failure" }
+  package enum Restart: String, Sendable, CaseIterable {
+    case never, always
+    case onFailure = "on-failure"
+  }
   package struct Ready: Sendable, Equatable {
     package enum Probe: Sendable, Equatable {
       case http(path: String)

@@ -108,11 +108,13 @@ package enum Fault: UInt8, Sendable, CaseIterable {
     case .overflow: "the cluster's limits are reached; raise its `limits` or add endpoints"
     case .dnsFailure: "the cluster's name does not resolve; check the name and the resolver"
     case .connectionRefused:
-      toApp ? "the app does not accept connections at its address; is it running and listening?"
+      toApp
+        ? "the app does not accept connections at its address; is it running and listening?"
         : "the upstream does not accept connections; check its address and whether it runs"
     case .connectionTimeout: "no connection in time; check address, firewall and `connect_timeout`"
     case .connectionReset:
-      toApp ? "the app closed the connection without a full response; see its log"
+      toApp
+        ? "the app closed the connection without a full response; see its log"
         : "the upstream closed the connection without a full response"
     case .upstreamProtocol: "the response breaks RFC 9112"
     case .routeTimeout: "no response head in time; see `timeout`"

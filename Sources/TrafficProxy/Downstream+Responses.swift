@@ -177,7 +177,8 @@ extension DownstreamHandler {
     exchange.responseStarted = true
     exchange.status = 101
     exchange.firstByte = now
-    writeHead(head, edits: exchange.route?.compiled.responseEdits, persistence: .silent, unchunks: false, upgrades: true)
+    writeHead(
+      head, edits: exchange.route?.compiled.responseEdits, persistence: .silent, unchunks: false, upgrades: true)
     phase = .tunnel
     enterTunnel(now)
   }

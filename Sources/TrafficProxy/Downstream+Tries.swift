@@ -123,7 +123,8 @@ extension DownstreamHandler {
     for (name, template) in route.compiled.inject {
       guard let value = loop.shared.secrets(template), value.allSatisfy({ $0 >= 32 && $0 != 127 || $0 == 9 }) else {
         return localError(
-          .missingSecret, detail: "no usable value for \(template) of the field \(String(decoding: name, as: UTF8.self))")
+          .missingSecret,
+          detail: "no usable value for \(template) of the field \(String(decoding: name, as: UTF8.self))")
       }
       injected += name + [0x3A, 0x20] + value + [13, 10]
     }

@@ -83,9 +83,10 @@ final class CompiledRoute: Sendable {
         }
       return (from, Array(text.utf8))
     }
-    let injected = listener.inject.filter { outer in
-      !route.inject.contains { $0.name.lowercased() == outer.name.lowercased() }
-    } + route.inject
+    let injected =
+      listener.inject.filter { outer in
+        !route.inject.contains { $0.name.lowercased() == outer.name.lowercased() }
+      } + route.inject
     inject = injected.map { (Array($0.name.utf8), $0.value) }
     requestEdits = CompiledEdits([listener.requestHeaders, route.requestHeaders], injected: injected)
     responseEdits = CompiledEdits([listener.responseHeaders, route.responseHeaders])

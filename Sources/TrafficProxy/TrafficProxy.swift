@@ -195,24 +195,27 @@ package final class TrafficProxy: Sendable {
     let clusters = state.withLock { $0.snapshot.clusters.filter(\.needsResolver) }
     let workers = workers
     let pool = resolverPool
-    let task = clusters.isEmpty ? nil : Task {
-      while !Task.isCancelled {
-        var settled = true
-        for cluster in clusters {
-          let changed = try? await pool.runIfActive { cluster.resolve() }
-          if case .ready = cluster.current {} else { settled = false }
-          guard changed == true else { continue }
-          for worker in workers {
-            let state = worker.state
-            let name = cluster.configuration.name
-            worker.eventLoop.execute {
-              if let loop = state.value.clusters[name], loop.shared === cluster { loop.update() }
+    let task =
+      clusters.isEmpty
+      ? nil
+      : Task {
+        while !Task.isCancelled {
+          var settled = true
+          for cluster in clusters {
+            let changed = try? await pool.runIfActive { cluster.resolve() }
+            if case .ready = cluster.current {} else { settled = false }
+            guard changed == true else { continue }
+            for worker in workers {
+              let state = worker.state
+              let name = cluster.configuration.name
+              worker.eventLoop.execute {
+                if let loop = state.value.clusters[name], loop.shared === cluster { loop.update() }
+              }
             }
           }
+          try? await Task.sleep(for: settled ? .seconds(10) : .seconds(1))
         }
-        try? await Task.sleep(for: settled ? .seconds(10) : .seconds(1))
       }
-    }
     resolverTask.withLock { current in
       current?.cancel()
       current = task

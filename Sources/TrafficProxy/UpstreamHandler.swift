@@ -290,7 +290,12 @@ final class UpstreamHandler: Timed, ChannelDuplexHandler {
       downstream.upstreamCutBody()
       return
     }
-    if body.isComplete { finish(now) } else { dirty = true; downstream.progress(now) }
+    if body.isComplete {
+      finish(now)
+    } else {
+      dirty = true
+      downstream.progress(now)
+    }
   }
 
   private func finish(_ now: UInt64) {

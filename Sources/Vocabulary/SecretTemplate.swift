@@ -44,7 +44,9 @@ package struct SecretTemplate: Sendable, Hashable, CustomStringConvertible {
   }
 
   package var description: String {
-    parts.map { if case .literal(let text) = $0 { text } else if case .secret(let r) = $0 { r.description } else { "" } }
-      .joined()
+    parts.map {
+      if case .literal(let text) = $0 { text } else if case .secret(let r) = $0 { r.description } else { "" }
+    }
+    .joined()
   }
 }

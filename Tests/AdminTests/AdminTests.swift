@@ -28,7 +28,8 @@ import Testing
     var length = socklen_t(MemoryLayout<sockaddr_in>.size)
     let bound = withUnsafeMutablePointer(to: &address) {
       $0.withMemoryRebound(to: sockaddr.self, capacity: 1) {
-        bind(descriptor, $0, length) == 0 && Glibc.listen(descriptor, 16) == 0 && getsockname(descriptor, $0, &length) == 0
+        bind(descriptor, $0, length) == 0 && Glibc.listen(descriptor, 16) == 0
+          && getsockname(descriptor, $0, &length) == 0
       }
     }
     try #require(bound)
@@ -105,7 +106,8 @@ import Testing
 
   @Test func aWebPageIsRefused() async throws {
     try await Self.withServer(appReady: true) { (port: Int) throws in
-      #expect(try Self.get(port, "/quit", method: "POST", extra: "Origin: http://evil.example\r\n").hasPrefix("HTTP/1.1 403"))
+      #expect(
+        try Self.get(port, "/quit", method: "POST", extra: "Origin: http://evil.example\r\n").hasPrefix("HTTP/1.1 403"))
       #expect(try Self.get(port, "/status", host: "evil.example").hasPrefix("HTTP/1.1 403"))
       #expect(try Self.get(port, "/status", host: "localhost:15000").hasPrefix("HTTP/1.1 200"))
     }

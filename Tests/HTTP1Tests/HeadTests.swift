@@ -45,7 +45,10 @@ func scanAndParse(_ text: String, limits: HeadLimits = HeadLimits()) throws -> R
     ("GET / HTTP/1.1\r\nX: a\r\n\r\n", .missingHost),
     ("GET / HTTP/1.1\r\nHost: a\r\nHost: a\r\n\r\n", .invalidHost),
     ("GET / HTTP/1.1\r\nHost: a/b\r\n\r\n", .invalidHost),
-    ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", .lengthAndTransferEncoding),
+    (
+      "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n",
+      .lengthAndTransferEncoding
+    ),
     ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", .differingContentLengths),
     ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: +1\r\n\r\n", .invalidContentLength),
     ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 1, 1\r\n\r\n", .invalidContentLength),
@@ -54,8 +57,10 @@ func scanAndParse(_ text: String, limits: HeadLimits = HeadLimits()) throws -> R
     ("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 99999999999999999999\r\n\r\n", .invalidContentLength),
     ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n", .unknownTransferCoding),
     ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\n\r\n", .unknownTransferCoding),
-    ("POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
-      .unknownTransferCoding),
+    (
+      "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+      .unknownTransferCoding
+    ),
     ("POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", .transferEncodingInHTTP10),
     ("GET / HTTP/1.1\r\nHost: a\r\nConnection: a@b\r\n\r\n", .invalidConnection),
   ])
@@ -64,7 +69,8 @@ func scanAndParse(_ text: String, limits: HeadLimits = HeadLimits()) throws -> R
   }
 
   @Test func readsARequest() throws {
-    let text = "POST /a/b?c=d HTTP/1.1\r\nHost: Shop.test:80\r\nX-Y:\t v w \t\r\ncontent-length: 12\r\n"
+    let text =
+      "POST /a/b?c=d HTTP/1.1\r\nHost: Shop.test:80\r\nX-Y:\t v w \t\r\ncontent-length: 12\r\n"
       + "Connection: close, X-Y\r\nExpect: 100-Continue\r\nUTF: \u{e9}\r\n\r\nrest"
     let head = try #require(try scanAndParse(text))
     withBytes(text) { bytes in

@@ -62,7 +62,7 @@ func eventually(_ limit: Duration = .seconds(20), _ condition: () -> Bool) async
   let end = ContinuousClock.now + limit
   while ContinuousClock.now < end {
     if condition() { return true }
-    try? await Task.sleep(for: .milliseconds(2))
+    try? await Task.sleep(for: .milliseconds(2))  // between two looks
   }
   return condition()
 }

@@ -67,7 +67,7 @@ def test_a_file_that_is_not_there(place):
 
 
 def test_valid_file(config_file):
-    path = config_file('app: { command: [sleep, "60"] }\ninbound:\n  web: { listen: "127.0.0.1:8080" }\n')
+    path = config_file('app: { command: [sleep, "60"], port: 8081 }\ninbound:\n  web: { listen: "127.0.0.1:8080" }\n')
     assert rig.run("validate", "--config", path).returncode == 0
 
 

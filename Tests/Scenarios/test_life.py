@@ -65,6 +65,7 @@ def test_app_that_ignores_term_is_killed_at_the_end_of_its_grace(start):
 
 def test_interrupt_from_the_terminal_ends_it(start, python_app):
     process = start({}, python_app("talker.py", 1, "stay")).wait_ready()
+    process.wait_logs(lambda lines: lines, "the app's first line")
     assert process.stop(signal.SIGINT) == 0
 
 

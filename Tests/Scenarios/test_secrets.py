@@ -73,12 +73,12 @@ def test_secret_in_the_apps_output_is_redacted_everywhere(start, place, python_a
 
 
 def test_age_rotation_rewrites_the_file_and_signals_the_app(start, place, python_app, age_store):
-    file, identity = age_store("db: { user: shop, password: first-value-1 }\n")
+    file, identity = age_store("db:\n  user: shop\n  password: first-value-1\n")
     report, target, command = keeper(place, python_app)
     process = start(
         {"secrets": secrets(age(file, identity), {"key": "db"}, target, {"signal": "SIGHUP"})}, command).wait_ready()
     first = wait_until(lambda: report_of(report), "the first report")
-    age_store("db: { user: shop, password: second-value-2 }\n")
+    age_store("db:\n  user: shop\n  password: second-value-2\n")
     second = wait_until(lambda: (lambda r: r if r and r["hups"] else None)(report_of(report)), "the signal")
     assert second["file"] == "password=second-value-2\n" and second["pid"] == first["pid"]
     process.stop()
@@ -162,13 +162,13 @@ def test_short_lived_token_is_renewed(start, place, python_app, bao):
 
 
 def test_restart_on_change(start, place, python_app, age_store):
-    file, identity = age_store("db: { user: shop, password: first-value-1 }\n")
+    file, identity = age_store("db:\n  user: shop\n  password: first-value-1\n")
     report, _, command = keeper(place, python_app, with_file=False)
     process = start(
         {"app": {"env": ENV},
          "secrets": secrets(age(file, identity), {"key": "db", "on_change": {"restart": True}})}, command).wait_ready()
     first = wait_until(lambda: report_of(report), "the first report")
-    age_store("db: { user: shop, password: second-value-2 }\n")
+    age_store("db:\n  user: shop\n  password: second-value-2\n")
     second = wait_until(
         lambda: (lambda r: r if r and r["pid"] != first["pid"] else None)(report_of(report)), "the restarted app")
     assert second["env"]["SECRET"] == "second-value-2"
@@ -177,7 +177,7 @@ def test_restart_on_change(start, place, python_app, age_store):
 
 
 def test_wrong_identity_is_said_clearly(start, place, python_app, age_store):
-    file, _ = age_store("db: { user: shop, password: first-value-1 }\n")
+    file, _ = age_store("db:\n  user: shop\n  password: first-value-1\n")
     other = place / "other.txt"
     subprocess.run([rig.tool("age-keygen"), "-o", other], check=True, capture_output=True)
     process = start(

@@ -61,7 +61,7 @@ func eventually(_ condition: @Sendable () async -> Bool) async -> Bool {
   let end = ContinuousClock.now + .seconds(10)
   while ContinuousClock.now < end {
     if await condition() { return true }
-    try? await Task.sleep(for: .milliseconds(5))
+    try? await Task.sleep(for: .milliseconds(5))  // between two looks
   }
   return false
 }

@@ -48,7 +48,9 @@ import Testing
     let stream = EventStream()
     #expect(!stream.isFollowed)
     let got = Mutex<[String]>([])
-    stream.follow { topic, bytes in got.withLock { $0.append("\(topic.rawValue):" + String(decoding: bytes, as: UTF8.self)) } }
+    stream.follow { topic, bytes in
+      got.withLock { $0.append("\(topic.rawValue):" + String(decoding: bytes, as: UTF8.self)) }
+    }
     stream.publish(.lifecycle, "{\"state\":\"ready\"}")
     #expect(stream.isFollowed)
     #expect(got.withLock { $0 } == ["lifecycle:{\"state\":\"ready\"}\n"])

@@ -238,7 +238,7 @@ import Vocabulary
     let go = Counted()
     let upstream = Upstream { wire, _, upstream in
       guard upstream.request(wire) != nil else { return }
-      while go.value == 0 { usleep(1000) }
+      while go.value == 0 { usleep(1000) }  // between two looks
       wire.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
     }
     let harness = try await Harness(to: [upstream.port], direction: .inbound)

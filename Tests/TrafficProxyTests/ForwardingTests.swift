@@ -158,7 +158,7 @@ import Vocabulary
     var last = -1
     while written.value != last {
       last = written.value
-      try await Task.sleep(for: .milliseconds(200))
+      try await Task.sleep(for: .milliseconds(200))  // between two looks
     }
     #expect(last < 24 << 20)
     var received = 0
@@ -212,9 +212,10 @@ import Vocabulary
   @Test func routesRedirectsRepliesRewritesEditsAndInjects() async throws {
     let upstream = Upstream.answering("HTTP/1.1 200 OK\r\nServer: x\r\nContent-Length: 2\r\n\r\nok")
     let reference = SecretReference(name: "api", field: "token")
-    let harness = try await Harness(
-      to: [upstream.port], secrets: { $0.references.first == reference ? Array("Bearer s3cret".utf8) : nil }
-    ) { listener, _, _ in
+    let resolve: TrafficProxy.SecretResolver = {
+      $0.references.first == reference ? Array("Bearer s3cret".utf8) : nil
+    }
+    let harness = try await Harness(to: [upstream.port], secrets: resolve) { listener, _, _ in
       var redirect = RouteConfiguration(action: .redirect(to: "https://new.test/", code: 308))
       redirect.match.path = .exact("/old")
       var respond = RouteConfiguration(action: .respond(status: 403, body: "no", headers: []))
@@ -235,7 +236,9 @@ import Vocabulary
     let client = Wire.connect(harness.port)
     client.send(get("/old"))
     let moved = client.message()
-    #expect(moved?.head.contains("308 Permanent Redirect") == true && moved?.head.contains("location: https://new.test/") == true)
+    #expect(
+      moved?.head.contains("308 Permanent Redirect") == true
+        && moved?.head.contains("location: https://new.test/") == true)
     client.send(get(method: "DELETE"))
     #expect(client.message()?.body == "no")
     client.send(get("/api/a?b", "Cookie: c\r\nx-set: 0\r\nAuthorization: mine\r\n"))

@@ -25,7 +25,7 @@ final class Harness: Sendable {
       for _ in 0..<500 {
         let lines = text.withLock { $0.split(separator: "\n").map(String.init) }
         if lines.count >= count { return lines }
-        try? await Task.sleep(for: .milliseconds(10))
+        try? await Task.sleep(for: .milliseconds(10))  // between two looks
       }
       return []
     }

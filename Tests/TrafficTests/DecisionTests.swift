@@ -32,10 +32,16 @@ import Vocabulary
   @Test func firstMatchWins() {
     let table = RouteTable([
       route { $0.path = .exact("/exact") },
-      route { $0.path = .prefix("/api/"); $0.methods = ["POST", "PUT"] },
+      route {
+        $0.path = .prefix("/api/")
+        $0.methods = ["POST", "PUT"]
+      },
       route { $0.path = .prefix("/api/") },
       route { $0.host = "*.Example.com" },
-      route { $0.host = "shop.test"; $0.headers = [.init("X-Canary", "yes")] },
+      route {
+        $0.host = "shop.test"
+        $0.headers = [.init("X-Canary", "yes")]
+      },
       route { $0.host = "shop.test" },
     ])
     #expect(match(table, "h", "/exact") == 0)
@@ -103,7 +109,10 @@ import Vocabulary
 
   @Test func staleConnectionsAreReplayedOnce() {
     let policy = RetryPolicy(RetryConfiguration())
-    let stale = state { $0.reusedConnection = true; $0.requestWritten = true }
+    let stale = state {
+      $0.reusedConnection = true
+      $0.requestWritten = true
+    }
     #expect(policy.decide(.reset, stale, budgetAllows: false) == .replay)
     var again = stale
     again.replayed = true
@@ -128,11 +137,18 @@ import Vocabulary
     let policy = RetryPolicy(configuration)
     for failure in [TryFailure.connect, .reset, .timeout, .status(503)] {
       for reused in [true, false] {
-        let post = state { $0.isIdempotent = false; $0.requestWritten = true; $0.reusedConnection = reused }
+        let post = state {
+          $0.isIdempotent = false
+          $0.requestWritten = true
+          $0.reusedConnection = reused
+        }
         #expect(policy.decide(failure, post, budgetAllows: true) == .giveUp)
       }
     }
-    let get = state { $0.requestWritten = true; $0.responseSeen = true }
+    let get = state {
+      $0.requestWritten = true
+      $0.responseSeen = true
+    }
     #expect(policy.decide(.status(503), get, budgetAllows: true) == .retry(attempt: 0))
   }
 }

@@ -10,7 +10,10 @@ struct ValidateCommand: ParsableCommand {
     let loaded = try options.load()
     switch options.output {
     case .json: print("{\"valid\":true}")
-    case .text: print(loaded.files.isEmpty ? "no configuration file: the defaults are valid" : "valid: \(loaded.files.joined(separator: ", "))")
+    case .text:
+      print(
+        loaded.files.isEmpty
+          ? "no configuration file: the defaults are valid" : "valid: \(loaded.files.joined(separator: ", "))")
     }
   }
 }

@@ -33,7 +33,8 @@ enum ControlClient {
       } catch {
         try? await client.shutdown()
         throw Unreachable(
-          description: "the sidecar at \(socket) does not answer (\(error)); is it still running? Look at its standard error")
+          description:
+            "the sidecar at \(socket) does not answer (\(error)); is it still running? Look at its standard error")
       }
     }
   }

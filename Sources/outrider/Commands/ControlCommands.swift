@@ -2,7 +2,8 @@ import ArgumentParser
 
 struct ReloadCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "reload", abstract: "Read the configuration again; the last good one stays when the new one is invalid.")
+    commandName: "reload",
+    abstract: "Read the configuration again; the last good one stays when the new one is invalid.")
   @OptionGroup var options: CommonOptions
 
   func run() throws {

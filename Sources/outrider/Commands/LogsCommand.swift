@@ -43,14 +43,20 @@ struct LogsCommand: ParsableCommand {
       }
       query.level = known
     }
-    let reader = StoreReader(directory: try options.stateDirectory() + "/store")
+    let state = try options.stateDirectory()
+    guard access(state, F_OK) == 0 else {
+      ProcessFacts.complain("outrider: there is no state directory \(state); name the one of the sidecar with --state")
+      throw ExitCode(1)
+    }
+    let reader = StoreReader(directory: state + "/store")
     let asJSON = options.output == .json
     let colour = !asJSON && isatty(STDOUT_FILENO) == 1 && getenv("NO_COLOR") == nil
     let output = LineOutput()
+    let show: (UnsafeRawBufferPointer) -> Bool = { record in
+      asJSON ? output.write(record) : output.write(RecordView.pretty(record, colour: colour))
+    }
     do {
-      try reader.query(query, idle: { output.flush() }) { record in
-        asJSON ? output.write(record) : output.write(RecordView.pretty(record, colour: colour))
-      }
+      try reader.query(query, idle: { output.flush() }, show)
     } catch {
       throw ValidationError("--grep \(grep ?? ""): \(error)")
     }

@@ -50,7 +50,8 @@ struct SecretsSet: ParsableCommand {
     }
     if bytes.last == 10 { bytes.removeLast() }
     guard bytes.count <= 1 << 20, let value = String(validating: bytes, as: UTF8.self) else {
-      throw ValidationError("the value of \(name) must be UTF-8 text of at most 1 MiB; encode it, for example with base64")
+      throw ValidationError(
+        "the value of \(name) must be UTF-8 text of at most 1 MiB; encode it, for example with base64")
     }
     let (secret, field) = AgeStoreOptions.split(name)
     try AgeStoreEditor.set(secret, field, value, file: store.file, identity: store.identity)
@@ -58,7 +59,8 @@ struct SecretsSet: ParsableCommand {
 }
 
 struct SecretsGet: ParsableCommand {
-  static let configuration = CommandConfiguration(commandName: "get", abstract: "Print the value of NAME or NAME.FIELD.")
+  static let configuration = CommandConfiguration(
+    commandName: "get", abstract: "Print the value of NAME or NAME.FIELD.")
   @OptionGroup var store: AgeStoreOptions
   @Argument(help: "NAME or NAME.FIELD.") var name: String
 

@@ -12,7 +12,9 @@ struct StatusCommand: ParsableCommand {
       print(answer.body, terminator: "")
       return
     }
-    let status = try JSONDecoder().decode(WorkerStatus.self, from: Data(answer.body.utf8))
+    let decoder = JSONDecoder()
+    decoder.keyDecodingStrategy = .convertFromSnakeCase
+    let status = try decoder.decode(WorkerStatus.self, from: Data(answer.body.utf8))
     print(status.rendered())
   }
 }

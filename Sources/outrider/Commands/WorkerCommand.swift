@@ -15,7 +15,8 @@ struct WorkerCommand: ParsableCommand {
 
   func run() throws {
     guard fcntl(channel, F_GETFD) >= 0 else {
-      ProcessFacts.complain("outrider: worker: descriptor \(channel) is no channel; start the sidecar with `outrider run`")
+      ProcessFacts.complain(
+        "outrider: worker: descriptor \(channel) is no channel; start the sidecar with `outrider run`")
       throw ExitCode(64)
     }
     let input = options.input(command: command)

@@ -41,7 +41,8 @@ struct AppProbe: Sendable {
   private func tcpFailure() async -> String? {
     guard let port else { return "app.ready.tcp needs app.port" }
     do {
-      let channel = try await ClientBootstrap(group: group).connectTimeout(limit).connect(host: address, port: port).get()
+      let channel = try await ClientBootstrap(group: group).connectTimeout(limit).connect(host: address, port: port)
+        .get()
       try? await channel.close()
       return nil
     } catch {
@@ -54,14 +55,16 @@ struct AppProbe: Sendable {
     guard let name = command.first else { return "app.ready.exec is empty" }
     let nanoseconds = timeout.inNanoseconds
     return await withCheckedContinuation { continuation in
-      let thread = ProbeThread { continuation.resume(returning: Self.run(command, name: name, nanoseconds: nanoseconds)) }
+      let thread = ProbeThread {
+        continuation.resume(returning: Self.run(command, name: name, nanoseconds: nanoseconds))
+      }
       if !thread.start() { continuation.resume(returning: "no thread for the probe \(name)") }
     }
   }
 
   private static func run(_ command: [String], name: String, nanoseconds: Int64) -> String? {
     var arguments: [UnsafeMutablePointer<CChar>?] = command.map { strdup($0) } + [nil]
-    defer { arguments.forEach { free($0) } }
+    defer { for argument in arguments { free(argument) } }
     var attributes = posix_spawnattr_t()
     posix_spawnattr_init(&attributes)
     defer { posix_spawnattr_destroy(&attributes) }

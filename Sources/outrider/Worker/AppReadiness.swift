@@ -34,7 +34,7 @@ struct AppReadiness: Sendable {
         let isLate = isReady == nil && ContinuousClock.now > deadline
         if isLate && !saidLate {
           saidLate = true
-          logger.warning("the app is not ready after \(DurationText.format(configuration.deadline)): \(failure)")
+          late(failure)
         }
         facts.change { if isReady != true || bad >= configuration.unhealthy { $0.appReason = failure } }
         if isReady == true && bad >= configuration.unhealthy { tell(false, failure, &isReady) }
@@ -48,10 +48,20 @@ struct AppReadiness: Sendable {
     }
   }
 
+  /// An app that never became ready ends the run; one that was ready before is waited for.
+  private func late(_ failure: String) {
+    let text =
+      "the app is not ready after app.ready.deadline (\(DurationText.format(configuration.deadline))): \(failure)"
+    guard !facts.now.wasReady else { return logger.warning("\(text)") }
+    logger.error("\(text)")
+    link.send(.fatal(exitCode: ExitStatus.unavailable))
+  }
+
   private func tell(_ ready: Bool, _ reason: String, _ isReady: inout Bool?) {
     isReady = ready
     facts.change {
       $0.appReady = ready
+      if ready { $0.wasReady = true }
       $0.appReason = reason
     }
     link.send(.appReady(ready, reason: reason))

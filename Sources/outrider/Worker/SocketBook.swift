@@ -6,7 +6,8 @@ import Vocabulary
 struct SocketBook {
   private let link: SupervisorLink
   private var nextID: UInt32 = 1
-  private var waiting: [UInt32: (subject: String, continuation: AsyncStream<Result<[CInt], StartFailure>>.Continuation)] = [:]
+  private var waiting:
+    [UInt32: (subject: String, continuation: AsyncStream<Result<[CInt], StartFailure>>.Continuation)] = [:]
   private var descriptors: [Address: [CInt]] = [:]
   private var requests: [Address: UInt32] = [:]
 
@@ -24,7 +25,10 @@ struct SocketBook {
   }
 
   mutating func bound(_ id: UInt32, _ addresses: [Address], _ given: [CInt]) {
-    guard let entry = waiting.removeValue(forKey: id) else { return given.forEach { close($0) } }
+    guard let entry = waiting.removeValue(forKey: id) else {
+      for descriptor in given { close(descriptor) }
+      return
+    }
     for (address, descriptor) in zip(addresses, given) { descriptors[address, default: []].append(descriptor) }
     entry.continuation.yield(.success(given))
     entry.continuation.finish()
@@ -34,7 +38,8 @@ struct SocketBook {
     guard let entry = waiting.removeValue(forKey: id) else { return }
     entry.continuation.yield(
       .failure(
-        StartFailure(description: "\(entry.subject) cannot listen on \(address): \(reason)", exitCode: ExitStatus.unavailable)))
+        StartFailure(
+          description: "\(entry.subject) cannot listen on \(address): \(reason)", exitCode: ExitStatus.unavailable)))
     entry.continuation.finish()
   }
 

@@ -15,7 +15,8 @@ struct StandardErrorLog: LogHandler {
     var line = "outrider: "
     if event.level >= .warning { line += event.level == .warning ? "warning: " : "error: " }
     line += "\(event.message)"
-    for (key, value) in metadata.merging(event.metadata ?? [:], uniquingKeysWith: { $1 }).sorted(by: { $0.key < $1.key }) {
+    for (key, value) in metadata.merging(event.metadata ?? [:], uniquingKeysWith: { $1 }).sorted(by: { $0.key < $1.key }
+    ) {
       line += " \(key)=\(value)"
     }
     line = line.replacingLineEnds() + "\n"

@@ -199,7 +199,9 @@ actor Worker {
     case .closeInbound(let timeout):
       Task {
         let cut = await self.proxy.drain(.inbound, timeout: timeout)
-        if cut > 0 { self.logger.warning("drain: \(cut) inbound requests were cut after \(DurationText.format(timeout))") }
+        if cut > 0 {
+          self.logger.warning("drain: \(cut) inbound requests were cut after \(DurationText.format(timeout))")
+        }
         self.link.send(.inboundDrained)
       }
     case .finish(let timeout): Task { await self.finish(timeout) }
@@ -210,6 +212,7 @@ actor Worker {
         $0.appPID = inheritance.appPID
         $0.restarts = Int(inheritance.restarts)
         $0.state = inheritance.state.rawValue
+        $0.wasReady = true
       }
       attach(descriptors)
       if inheritance.appPID != nil { probeApp() }
@@ -262,11 +265,15 @@ actor Worker {
     let deadline = ContinuousClock.now + timeout
     if logsStarted {
       if !(await logs.awaitAppEnd(timeout: timeout / 2)) {
-        logger.warning("the app's output did not end within \(DurationText.format(timeout / 2)); a child of the app keeps it open")
+        logger.warning(
+          "the app's output did not end within \(DurationText.format(timeout / 2)); a child of the app keeps it open")
       }
       _ = await proxy.drain(.outbound, timeout: min(.seconds(1), timeout / 10))
-      let left = await logs.stop(timeout: max(.milliseconds(200), ContinuousClock.now.duration(to: deadline) - .milliseconds(500)))
-      if left > 0 { logger.warning("\(left) log records are not delivered yet; they stay in the spool for the next run") }
+      let left = await logs.stop(
+        timeout: max(.milliseconds(200), ContinuousClock.now.duration(to: deadline) - .milliseconds(500)))
+      if left > 0 {
+        logger.warning("\(left) log records are not delivered yet; they stay in the spool for the next run")
+      }
     }
     await proxy.close()
     await agent.stop()

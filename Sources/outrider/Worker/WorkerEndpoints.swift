@@ -18,7 +18,8 @@ extension Worker {
     let link = link
     return AdminEndpoints(
       ready: { Self.readiness(facts.now) }, sidecarReady: { Self.sidecarReadiness(facts.now) },
-      outboundReady: { Self.outboundReadiness(facts.now) }, probeApp: { [weak self] in
+      outboundReady: { Self.outboundReadiness(facts.now) },
+      probeApp: { [weak self] in
         await self?.probeAppNow() ?? .init(isReady: false, reason: "the sidecar is stopping")
       }, metrics: { metrics.prometheusText() }, status: { [weak self] in await self?.statusText() ?? "{}" },
       reload: { [weak self] in await self?.reload() ?? .init(status: 503, text: "the sidecar is stopping") },
@@ -26,7 +27,8 @@ extension Worker {
   }
 
   private static func outboundReadiness(_ now: WorkerFacts.Facts) -> AdminEndpoints.Readiness {
-    now.outboundReady ? .init(isReady: true) : .init(isReady: false, reason: "secrets and outbound listeners are not ready")
+    now.outboundReady
+      ? .init(isReady: true) : .init(isReady: false, reason: "secrets and outbound listeners are not ready")
   }
 
   private static func sidecarReadiness(_ now: WorkerFacts.Facts) -> AdminEndpoints.Readiness {
@@ -59,9 +61,9 @@ extension Worker {
     let value = now.loaded.value
     let status = WorkerStatus(
       version: ProductVersion.text, pid: Int(getpid()), state: now.state,
-      uptime_seconds: facts.started.duration(to: .now) / .seconds(1), state_directory: value.stateDirectory,
-      configuration_files: now.loaded.files, last_reload_error: now.lastReloadError,
-      in_flight_requests: proxy.inFlight,
+      uptimeSeconds: facts.started.duration(to: .now) / .seconds(1), stateDirectory: value.stateDirectory,
+      configurationFiles: now.loaded.files, lastReloadError: now.lastReloadError,
+      inFlightRequests: proxy.inFlight,
       app: value.app.command.isEmpty
         ? nil
         : .init(
@@ -74,15 +76,16 @@ extension Worker {
       },
       sinks: logs.status().map {
         .init(
-          name: $0.name, lag_records: $0.lag, sent: $0.sent, retried: $0.retried, dead_letters: $0.deadLetters,
-          last_error: $0.lastError)
+          name: $0.name, lagRecords: $0.lag, sent: $0.sent, retried: $0.retried, deadLetters: $0.deadLetters,
+          lastError: $0.lastError)
       },
       secrets: agent.status().map {
         .init(
-          name: $0.name, store: $0.store, version: $0.version, age_seconds: $0.age, ttl_seconds: $0.ttl,
-          last_error: $0.lastError)
+          name: $0.name, store: $0.store, version: $0.version, ageSeconds: $0.age, ttlSeconds: $0.ttl,
+          lastError: $0.lastError)
       })
     let encoder = JSONEncoder()
+    encoder.keyEncodingStrategy = .convertToSnakeCase
     encoder.outputFormatting = [.prettyPrinted, .sortedKeys, .withoutEscapingSlashes]
     guard let data = try? encoder.encode(status) else { return "{}" }
     return String(decoding: data, as: UTF8.self)

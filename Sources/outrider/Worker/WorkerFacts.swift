@@ -12,6 +12,8 @@ final class WorkerFacts: Sendable {
     var draining = false
     var appPID: Int32?
     var appReady = false
+    /// The app was ready once, under this worker or an earlier one.
+    var wasReady = false
     var appReason = "the app is not started yet"
     var restarts = 0
     var open: Set<String> = []

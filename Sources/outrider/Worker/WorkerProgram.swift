@@ -23,7 +23,8 @@ enum WorkerProgram {
   static func run(channel: Int32, input: ConfigurationInput) async -> Int32 {
     // A worker holds secrets: nobody but root may look into it, and it leaves no core.
     if outrider_harden("outrider") != 0 {
-      ProcessFacts.complain("outrider: warning: the worker cannot be made undumpable: \(String(cString: strerror(errno)))")
+      ProcessFacts.complain(
+        "outrider: warning: the worker cannot be made undumpable: \(String(cString: strerror(errno)))")
     }
 
     let logger = Logger(label: "outrider", factory: { _ in StandardErrorLog() })

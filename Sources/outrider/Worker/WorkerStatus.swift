@@ -15,29 +15,29 @@ struct WorkerStatus: Codable, Sendable {
   }
   struct Sink: Codable, Sendable {
     var name: String
-    var lag_records: Int
+    var lagRecords: Int
     var sent: UInt64
     var retried: UInt64
-    var dead_letters: UInt64
-    var last_error: String?
+    var deadLetters: UInt64
+    var lastError: String?
   }
   struct Secret: Codable, Sendable {
     var name: String
     var store: String
     var version: String?
-    var age_seconds: Int64?
-    var ttl_seconds: Int64?
-    var last_error: String?
+    var ageSeconds: Int64?
+    var ttlSeconds: Int64?
+    var lastError: String?
   }
 
   var version: String
   var pid: Int
   var state: String
-  var uptime_seconds: Double
-  var state_directory: String
-  var configuration_files: [String]
-  var last_reload_error: String?
-  var in_flight_requests: Int
+  var uptimeSeconds: Double
+  var stateDirectory: String
+  var configurationFiles: [String]
+  var lastReloadError: String?
+  var inFlightRequests: Int
   var app: App?
   var listeners: [Listener]
   var sinks: [Sink]
@@ -45,25 +45,33 @@ struct WorkerStatus: Codable, Sendable {
 
   /// The status for a person, a line each.
   func rendered() -> String {
-    var lines = ["outrider \(version): \(state), worker \(pid), up \(Int(uptime_seconds)) s, \(in_flight_requests) requests in flight"]
+    var lines = [
+      "outrider \(version): \(state), worker \(pid), up \(Int(uptimeSeconds)) s, \(inFlightRequests) requests in flight"
+    ]
     if let app {
       let condition = app.ready ? "ready" : (app.reason.isEmpty ? "not ready" : app.reason)
-      lines.append("app       \(app.command.joined(separator: " ")): \(condition), pid \(app.pid.map(String.init) ?? "-"), \(app.restarts) restarts")
+      lines.append(
+        "app       \(app.command.joined(separator: " ")): \(condition), pid \(app.pid.map(String.init) ?? "-"), \(app.restarts) restarts"
+      )
     }
     for listener in listeners {
-      lines.append("\(listener.direction.padded(9)) \(listener.name) on \(listener.addresses.joined(separator: ", "))\(listener.open ? "" : " (closed)")")
+      lines.append(
+        "\(listener.direction.padded(9)) \(listener.name) on \(listener.addresses.joined(separator: ", "))\(listener.open ? "" : " (closed)")"
+      )
     }
     for sink in sinks {
-      let error = sink.last_error.map { ", last error: \($0)" } ?? ""
-      lines.append("logs      \(sink.name): \(sink.sent) sent, \(sink.lag_records) waiting, \(sink.dead_letters) dead letters\(error)")
+      let error = sink.lastError.map { ", last error: \($0)" } ?? ""
+      lines.append(
+        "logs      \(sink.name): \(sink.sent) sent, \(sink.lagRecords) waiting, \(sink.deadLetters) dead letters\(error)"
+      )
     }
     for secret in secrets {
-      let error = secret.last_error.map { ", last error: \($0)" } ?? ""
-      let age = secret.age_seconds.map { ", \($0) s old" } ?? ""
+      let error = secret.lastError.map { ", last error: \($0)" } ?? ""
+      let age = secret.ageSeconds.map { ", \($0) s old" } ?? ""
       lines.append("secret    \(secret.name) from \(secret.store), version \(secret.version ?? "-")\(age)\(error)")
     }
-    if let last_reload_error { lines.append("reload    last one failed: \(last_reload_error)") }
-    lines.append("state     \(state_directory)")
+    if let lastReloadError { lines.append("reload    last one failed: \(lastReloadError)") }
+    lines.append("state     \(stateDirectory)")
     return lines.joined(separator: "\n")
   }
 }
