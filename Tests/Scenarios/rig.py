@@ -266,6 +266,9 @@ def run(*arguments, stdin=None, env=None, cwd=None, timeout=None):
 
 
 def logs_of(state, *arguments):
+    """The store's records; none while the sidecar has not made its state directory yet."""
+    if not os.path.isdir(state):
+        return []
     result = run("logs", "--state", state, "--output", "json", *arguments)
     assert result.returncode == 0, f"outrider logs ended with {result.returncode}: {result.stderr}"
     lines = result.stdout.splitlines()
