@@ -67,8 +67,19 @@ actor Worker {
       metrics: metrics, events: events, secrets: { book.resolve($0) }, logger: logger)
   }
 
+  /// What health and status say, for alerts.
+  private func registerLifecycleMetrics() {
+    let facts = facts
+    metrics.read("outrider_app_ready", .gauge, "1 while the app is ready.") { facts.now.appReady ? 1 : 0 }
+    metrics.read("outrider_app_restarts_total", .counter, "Starts of the app after its first.") {
+      Double(facts.now.restarts)
+    }
+    metrics.read("outrider_build_info", .gauge, "Always 1.", [Label("version", ProductVersion.text)]) { 1 }
+  }
+
   /// Lives until the supervisor has all it wants, or is gone.
   func run() async -> Int32 {
+    registerLifecycleMetrics()
     link.send(.plan(AppPolicy(app: loaded.value.app, shutdown: loaded.value.shutdown)))
     let starting = Task { await self.startOrFail() }
     for await (frame, descriptors) in link.frames() {
