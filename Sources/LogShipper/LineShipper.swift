@@ -11,6 +11,14 @@ final class IntakeContext: Sendable {
   let redactor = Mutex<Redactor?>(nil)
   let logger: Logger
   private let complained = Mutex<Int64>(.min)
+  private let drops = Mutex(Drops())
+
+  private struct Drops {
+    var newest: UInt64 = 0
+    /// Of the newest and the oldest together, how many a line has told of.
+    var told: UInt64 = 0
+    var last: Int64 = .min
+  }
 
   init(spool: Spool, logger: Logger) {
     self.spool = spool
@@ -37,6 +45,25 @@ final class IntakeContext: Sendable {
       )
     case .stored, .dropped: break
     }
+  }
+
+  /// Says that a full spool drops records, once per minute; `newest` were dropped just now instead of stored.
+  func countDrops(newest: Int = 0) {
+    let now = Clock.monotonic()
+    let oldest = spool.lost
+    let fresh = drops.withLock { drops -> UInt64 in
+      drops.newest += UInt64(newest)
+      let fresh = drops.newest + oldest - drops.told
+      guard fresh > 0, drops.last == .min || now - drops.last > 60_000_000_000 else { return 0 }
+      drops.told += fresh
+      drops.last = now
+      return fresh
+    }
+    guard fresh > 0 else { return }
+    let which = newest > 0 ? "newest" : "oldest"
+    logger.warning(
+      "the log spool '\(spool.path)' is full: dropped the \(which) records, \(fresh) since the last such line; see why a sink is behind in `outrider status`, raise logs.spool.limit, or set logs.spool.when_full to block"
+    )
   }
 }
 
@@ -133,9 +160,11 @@ final class LineShipper {
     case .stored:
       records.add(UInt64(builder.count))
       bytes.add(UInt64(end - start))
+      context.countDrops()
       return true
     case .dropped:
       overflow.add(UInt64(builder.count))
+      context.countDrops(newest: builder.count)
       return true
     case .full, .failed:
       context.complain(result)

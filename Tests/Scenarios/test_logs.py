@@ -4,6 +4,7 @@ import collections
 import json
 import os
 import signal
+import subprocess
 import sys
 
 import pytest
@@ -185,11 +186,14 @@ def test_a_line_of_100_mib_is_split_and_marked(start):
     assert all("truncated" in line for line in long[:-1])
 
 
-def test_full_spool_by_choice_drops_with_a_word(start, python_app):
+@pytest.mark.parametrize("choice", ["drop_oldest", "drop_newest"])
+def test_full_spool_by_choice_drops_with_a_word(start, python_app, choice):
     process = start(
-        {"logs": {"spool": {"limit": "64KiB", "when_full": "drop_oldest"}, "sinks": sink(rig.free_port())}},
+        {"logs": {"spool": {"limit": "64KiB", "when_full": choice}, "sinks": sink(rig.free_port())},
+         "shutdown": {"deadline": "3s"}},
         python_app("talker.py", 20000, "stay")).wait_ready()
-    wait_until(lambda: "spool" in process.stderr or "drop" in process.stderr, "a line that says so")
+    wait_until(lambda: "dropped" in process.stderr and "logs.spool.limit" in process.stderr, "a line that says so")
+    assert process.stderr.count("dropped the") == 1, "at most once a minute"
     assert process.stop(signal.SIGTERM) == 0
 
 
@@ -200,12 +204,21 @@ def test_full_disk_under_the_spool_blocks_and_loses_nothing_accepted(start, pyth
     mount = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"]), "sh", "-c",
              f'mount -t tmpfs -o size=1m tmpfs {spool} && exec "$@"', "mount"]
     process = start(
-        {"logs": {"spool": {"path": str(spool)}, "sinks": sink(rig.free_port())}},
+        {"logs": {"spool": {"path": str(spool)}, "sinks": sink(rig.free_port())}, "shutdown": {"deadline": "3s"}},
         python_app("talker.py", 60000, "stay"), wrap=mount)
     wait_until(
         lambda: str(spool) in process.stderr and "space" in process.stderr.lower(), "a line that names the place")
     assert process.is_running and process.app()
     assert rig.status_of(process.socket, "/livez") == 200
+    # The two pipes fill up apart from each other: each stands somewhere, without a gap before.
     found = numbers(process.logs())
-    assert sorted(found) == list(range(len(found))), "what was accepted is whole and in order"
+    assert len(found) < 60000
+    for parity in (0, 1):
+        of_one = [number for number in found if number % 2 == parity]
+        assert of_one == list(range(parity, 2 * len(of_one), 2)), "what was accepted is whole and in order"
+    enter = ["nsenter", "--target", str(process.worker()), "--mount",
+             *([] if os.geteuid() == 0 else ["--user", "--preserve-credentials"])]
+    subprocess.run([*enter, "mount", "-o", "remount,size=64m", str(spool)], check=True)
+    wait_until(lambda: len(numbers(process.logs())) >= 60000, "every line", every=0.5)
+    assert sorted(numbers(process.logs())) == list(range(60000)), "every line once"
     process.stop()
