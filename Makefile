@@ -52,7 +52,7 @@ $(BUILD)/debug/outrider: FORCE setup-test
 	$(SWIFT) build --build-tests --scratch-path $(BUILD)
 
 test-swift: $(BUILD)/debug/outrider ## The Swift tests (FILTER=… for some)
-	$(SWIFT) test --skip-build --scratch-path $(BUILD) $(if $(FILTER),--filter $(FILTER))
+	$(SWIFT) test --skip-build --no-parallel --scratch-path $(BUILD) $(if $(FILTER),--filter $(FILTER))
 
 test-servers: setup-test ## The tests of the fault-injecting test servers
 	$(PYTEST) Tests/Servers

@@ -58,7 +58,7 @@ func run(_ program: String, _ arguments: [String], output: String = "/dev/null")
 
 /// Waits until `condition` holds, looking often; false after ten seconds.
 func eventually(_ condition: @Sendable () async -> Bool) async -> Bool {
-  let end = ContinuousClock.now + .seconds(10)
+  let end = ContinuousClock.now + .seconds(30)
   while ContinuousClock.now < end {
     if await condition() { return true }
     try? await Task.sleep(for: .milliseconds(5))  // between two looks
