@@ -37,8 +37,14 @@ extension Worker {
 
   private static func readiness(_ now: WorkerFacts.Facts) -> AdminEndpoints.Readiness {
     let sidecar = sidecarReadiness(now)
-    guard sidecar.isReady, !now.loaded.value.app.command.isEmpty, !now.appReady else { return sidecar }
-    return .init(isReady: false, reason: now.appReason.isEmpty ? "the app is not ready" : now.appReason)
+    guard sidecar.isReady else { return sidecar }
+    if !now.loaded.value.app.command.isEmpty, !now.appReady {
+      return .init(isReady: false, reason: now.appReason.isEmpty ? "the app is not ready" : now.appReason)
+    }
+    if let closed = now.loaded.value.traffic.inbound.first(where: { !now.open.contains("inbound.\($0.name)") }) {
+      return .init(isReady: false, reason: "inbound.\(closed.name) is not open yet")
+    }
+    return sidecar
   }
 
   private func probeAppNow() async -> AdminEndpoints.Readiness {
