@@ -255,19 +255,22 @@ actor Worker {
 
   private func probeApp() {
     probing?.cancel()
-    let value = loaded.value
-    guard let ready = AppReadiness.effective(value) else {
+    guard let ready = AppReadiness.effective(loaded.value) else {
       facts.change { $0.appReady = true }
       link.send(.appReady(true, reason: ""))
       return
     }
     if ready.probe == .descriptor { return }
     let readiness = AppReadiness(
-      configuration: ready,
-      probe: AppProbe(
-        probe: ready.probe, address: value.app.address, port: value.app.port, timeout: ready.timeout, client: client,
-        group: group), link: link, facts: facts, logger: logger)
+      configuration: ready, probe: appProbe(ready), link: link, facts: facts, logger: logger)
     probing = Task { await readiness.run() }
+  }
+
+  /// The probe that `ready` describes, of the app as configured now.
+  func appProbe(_ ready: AppConfiguration.Ready) -> AppProbe {
+    let app = loaded.value.app
+    return AppProbe(
+      probe: ready.probe, address: app.address, port: app.port, timeout: ready.timeout, client: client, group: group)
   }
 
   /// Stop order: pipes to their end, outbound, sinks, secrets.

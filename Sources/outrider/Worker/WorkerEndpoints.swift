@@ -55,10 +55,7 @@ extension Worker {
         ? .init(isReady: true) : .init(isReady: false, reason: "the app is not running")
     }
     if ready.probe == .descriptor { return Self.readiness(facts.now) }
-    let probe = AppProbe(
-      probe: ready.probe, address: value.app.address, port: value.app.port, timeout: ready.timeout, client: client,
-      group: group)
-    let failure = await probe.failure()
+    let failure = await appProbe(ready).failure()
     return .init(isReady: failure == nil, reason: failure ?? "")
   }
 
