@@ -18,6 +18,7 @@ import json
 import os
 import pathlib
 import re
+import shlex
 import shutil
 import signal
 import socket
@@ -35,6 +36,8 @@ TICK = os.sysconf("SC_CLK_TCK")
 BODY = "x" * 99 + "\n"
 # What a proxy is started under; steady.py puts a counting tool here.
 WRAPPER = []
+# True for a proxy that puts the wrapper around its serving process itself.
+SELF_WRAPPING = {"Outrider"}
 
 WRK_SCRIPT = """
 wrk.headers["User-Agent"] = "Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0"
@@ -118,7 +121,8 @@ class Server:
         self.name, self.port = name, port
         log = open(directory / "log", "wb")
         self.process = subprocess.Popen(
-            ["taskset", "-c", str(core), *(WRAPPER if core == PROXY_CORE else []), *map(str, argv)],
+            ["taskset", "-c", str(core), *(WRAPPER if core == PROXY_CORE and name not in SELF_WRAPPING else []),
+             *map(str, argv)],
             stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=directory)
         log.close()
         self.await_reply(directory / "log")
@@ -229,9 +233,16 @@ def start_outrider(upstream, directory):
         "threads": 1, "admin": {"listen": f"127.0.0.1:{free_port()}"},
         "outbound": {"bench": {
             "listen": f"127.0.0.1:{port}", "to": f"http://127.0.0.1:{upstream}", "access_log": False}}}))
+    worker = []
+    if WRAPPER:
+        # The supervisor starts its worker from its own open binary, which a counting tool cannot follow.
+        script = directory / "worker"
+        script.write_text(f"#!/bin/sh\nexec {shlex.join(WRAPPER)} {shlex.quote(binary)} \"$@\"\n")
+        script.chmod(0o755)
+        worker = ["--worker-binary", script]
     return Server(
         "Outrider", PROXY_CORE, port,
-        [binary, "run", "--config", directory / "outrider.yaml", "--state", directory / "s", "--", "sleep", "1000000"],
+        [binary, "run", *worker, "--config", directory / "outrider.yaml", "--state", directory / "s", "--", "sleep", "1000000"],
         directory)
 
 

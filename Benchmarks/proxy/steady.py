@@ -57,8 +57,7 @@ def instructions(name, upstream, directory, seconds, script):
 
 def callgrind_runs(pid):
     try:
-        words = pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
-        return b"--tool=callgrind" in words and b"sleep" not in words
+        return b"--tool=callgrind" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
     except OSError:
         return False
 

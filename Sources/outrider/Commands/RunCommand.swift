@@ -10,11 +10,17 @@ struct RunCommand: ParsableCommand {
       + "the file) only the sidecar runs, beside an app in another container.")
   @OptionGroup var options: CommonOptions
 
+  @Option(
+    help: ArgumentHelp(
+      "The program that is started as the worker (default: this binary), for example one that counts instructions.",
+      visibility: .hidden))
+  var workerBinary = "/proc/self/exe"
+
   @Argument(parsing: .postTerminator, help: "The app's command, after --.")
   var command: [String] = []
 
   func run() throws {
-    var worker = ["/proc/self/exe", "worker"]
+    var worker = [workerBinary, "worker"]
     if let config = options.config { worker += ["--config", config] }
     if let state = options.state { worker += ["--state", state] }
     if !command.isEmpty { worker += ["--"] + command }
