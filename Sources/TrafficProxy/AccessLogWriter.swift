@@ -106,16 +106,6 @@ struct AccessLogWriter {
 }
 
 extension ByteBuffer {
-  /// Sixteen lower-case hexadecimal digits.
-  mutating func writeHex(_ word: UInt64) {
-    var shift: UInt64 = 64
-    while shift > 0 {
-      shift -= 4
-      let digit = UInt8(truncatingIfNeeded: word >> shift) & 15
-      writeInteger(digit < 10 ? 48 + digit : 87 + digit)
-    }
-  }
-
   mutating func writeDecimal(_ number: UInt64) {
     if number >= 10 { writeDecimal(number / 10) }
     writeInteger(UInt8(48 + number % 10))

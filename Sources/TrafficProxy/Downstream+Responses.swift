@@ -16,7 +16,8 @@ extension DownstreamHandler {
     flush()
   }
 
-  func responseHead(_ head: ByteBuffer, _ framing: BodyFraming, _ now: UInt64) {
+  /// Sends the response head on, and in the same write the part of the body that came with it.
+  func responseHead(_ head: ByteBuffer, _ framing: BodyFraming, first: ByteBuffer?, _ now: UInt64) {
     exchange.responseStarted = true
     exchange.firstByte = now
     exchange.status = loop.response.status
@@ -31,12 +32,13 @@ extension DownstreamHandler {
       !exchange.keepsAlive ? .close : exchange.minorVersion == 0 ? .keepAlive : .silent
     writeHead(
       head, edits: exchange.route?.compiled.responseEdits, persistence: persistence, unchunks: exchange.unchunks,
-      upgrades: false)
+      upgrades: false, first: first)
     loop.wheel.set(self, now &+ listener.compiled.idleTimeout, now: now)
   }
 
   private func writeHead(
-    _ head: ByteBuffer, edits: CompiledEdits?, persistence: HeadWriter.Persistence, unchunks: Bool, upgrades: Bool
+    _ head: ByteBuffer, edits: CompiledEdits?, persistence: HeadWriter.Persistence, unchunks: Bool, upgrades: Bool,
+    first: ByteBuffer? = nil
   ) {
     loop.scratch.clear()
     head.withUnsafeReadableBytes { bytes in
@@ -44,9 +46,19 @@ extension DownstreamHandler {
         loop.response, bytes, edits: edits, persistence: persistence, unchunks: unchunks, upgrades: upgrades,
         to: &loop.scratch)
     }
+    // A small body is cheaper copied than written on its own.
+    if let first, first.readableBytes <= Self.copiedBody {
+      loop.scratch.writeImmutableBuffer(first)
+      exchange.bytesOut += UInt64(loop.scratch.readableBytes)
+      return write(loop.scratch)
+    }
     exchange.bytesOut += UInt64(loop.scratch.readableBytes)
     write(loop.scratch)
+    if let first { responseBody(first) }
   }
+
+  /// Octets of a body that are copied behind the head instead of being written from where they are.
+  private static let copiedBody = 4096
 
   func responseBody(_ slice: ByteBuffer) {
     exchange.bytesOut += UInt64(slice.readableBytes)
@@ -54,16 +66,15 @@ extension DownstreamHandler {
     if !isWritable { flush() }
   }
 
-  /// The response is complete; `reusable` has been released or closed by its owner.
-  func responseEnded(reusable: UpstreamHandler?) {
+  /// The response is complete, and the connection released or closed by its owner. `delimited` tells that it was the
+  /// response's framing that ended it, not the connection.
+  func responseEnded(delimited: Bool) {
     upstream = nil
     flush()
     guard phase == .exchange else { return }
-    if let last = reusable, exchange.firstByte > 0 {
-      _ = last
-      exchange.overhead += NIODeadline.now().uptimeNanoseconds &- exchange.firstByte
-    }
-    endExchange(closing: !exchange.keepsAlive || !exchange.requestDone)
+    let now = NIODeadline.now().uptimeNanoseconds
+    if delimited, exchange.firstByte > 0 { exchange.overhead += now &- exchange.firstByte }
+    endExchange(closing: !exchange.keepsAlive || !exchange.requestDone, now)
   }
 
   /// The upstream ended in the middle of a response.
@@ -74,11 +85,10 @@ extension DownstreamHandler {
     abort()
   }
 
-  private func endExchange(closing: Bool) {
-    finishExchange()
+  private func endExchange(closing: Bool, _ now: UInt64) {
+    finishExchange(now)
     if closing || isDraining { return closeGracefully() }
     phase = .head
-    let now = NIODeadline.now().uptimeNanoseconds
     loop.wheel.set(self, now &+ listener.compiled.downstreamIdle, now: now)
     if input != nil { process() }
     resumeReading()
@@ -168,7 +178,7 @@ extension DownstreamHandler {
     write(loop.scratch)
     flush()
     guard phase == .exchange else { return }
-    endExchange(closing: closing)
+    endExchange(closing: closing, NIODeadline.now().uptimeNanoseconds)
   }
 
   // MARK: Tunnels
@@ -229,15 +239,14 @@ extension DownstreamHandler {
 
   func tunnelEnded() {
     upstream = nil
-    finishExchange()
+    finishExchange(NIODeadline.now().uptimeNanoseconds)
     closeGracefully()
   }
 
   // MARK: Records
 
   /// Counts and records the exchange, and makes room for the next.
-  func finishExchange() {
-    let now = NIODeadline.now().uptimeNanoseconds
+  func finishExchange(_ now: UInt64) {
     let compiled = listener.compiled
     loop.shared.addInFlight(compiled.direction, -1)
     if let cluster = exchange.route?.cluster {

@@ -120,18 +120,29 @@ extension DownstreamHandler {
     connection.attach(self, tunnel: listener.compiled.isTCP)
     if listener.compiled.isTCP { return beginTCPTunnel(connection) }
     var injected: [UInt8] = []
-    for (name, template) in route.compiled.inject {
-      guard let value = loop.shared.secrets(template), value.allSatisfy({ $0 >= 32 && $0 != 127 || $0 == 9 }) else {
-        return localError(
-          .missingSecret,
-          detail: "no usable value for \(template) of the field \(String(decoding: name, as: UTF8.self))")
-      }
-      injected += name + [0x3A, 0x20] + value + [13, 10]
+    if !route.compiled.inject.isEmpty {
+      guard let rendered = renderInjected(route) else { return }
+      injected = rendered
     }
     exchange.tries.reusedConnection = connection.wasUsed
     exchange.tries.requestWritten = true
     exchange.tries.responseSeen = false
     sendHead(on: connection, route, injected)
+  }
+
+  /// The lines of the injected fields; nil when the request was answered with an error instead.
+  private func renderInjected(_ route: LoopRoute) -> [UInt8]? {
+    var injected: [UInt8] = []
+    for (name, template) in route.compiled.inject {
+      guard let value = loop.shared.secrets(template), value.allSatisfy({ $0 >= 32 && $0 != 127 || $0 == 9 }) else {
+        localError(
+          .missingSecret,
+          detail: "no usable value for \(template) of the field \(String(decoding: name, as: UTF8.self))")
+        return nil
+      }
+      injected += name + [0x3A, 0x20] + value + [13, 10]
+    }
+    return injected
   }
 
   private func sendHead(on connection: UpstreamHandler, _ route: LoopRoute, _ injected: [UInt8]) {
@@ -141,8 +152,8 @@ extension DownstreamHandler {
       ?? (cluster.shared.isApp ? nil : connection.endpoint.host)
     let isParsed = isHeadParsed
     let headContext = HeadWriter.RequestContext(
-      route: route.compiled, isInbound: isInbound, host: host, clientAddress: clientAddress, exchange: exchange,
-      injected: injected)
+      route: route.compiled, isInbound: isInbound, host: host, clientAddress: clientAddress,
+      identity: exchange.identity, injected: injected)
     exchange.head.withUnsafeReadableBytes { bytes in
       // Another request of this loop may have been parsed since.
       if !isParsed { try? loop.request.parse(bytes) }

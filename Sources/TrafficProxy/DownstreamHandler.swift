@@ -49,6 +49,8 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
   var backoffUntil: UInt64 = 0
   var tryDeadline = UInt64.max
   private(set) var clientAddress: [UInt8] = []
+  /// The channel's own word, kept from its last change.
+  private(set) var isWritable = true
   private var isReadHeld = false
   private var upstreamDirty = false
   private var isProcessing = false
@@ -60,7 +62,6 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
   }
 
   var isInbound: Bool { listener.compiled.direction == .inbound }
-  var isWritable: Bool { context?.channel.isWritable ?? true }
 
   // MARK: Channel events
 
@@ -124,7 +125,8 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
   }
 
   func channelWritabilityChanged(context: ChannelHandlerContext) {
-    if context.channel.isWritable { upstream?.resumeReading() }
+    isWritable = context.channel.isWritable
+    if isWritable { upstream?.resumeReading() }
   }
 
   func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
@@ -150,9 +152,9 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
         exchange.flag = "DC"
         exchange.blame = .client
       }
-      finishExchange()
+      finishExchange(NIODeadline.now().uptimeNanoseconds)
     } else if before == .tunnel {
-      finishExchange()
+      finishExchange(NIODeadline.now().uptimeNanoseconds)
     }
     self.context = nil
   }
@@ -284,13 +286,7 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
       // 2 hex - 32 hex - 16 hex - 2 hex (W3C Trace Context section 3.2).
       if value.count >= 55 { exchange.traceIDText = OctetRange(value.start + 3, 32) }
     }
-    if table.accept >= 0 {
-      let value = table.fields[table.accept].value
-      exchange.acceptsJSON = exchange.head.withUnsafeReadableBytes { bytes in
-        let text = String(decoding: value.of(bytes), as: UTF8.self)
-        return text.contains("json") || text.contains("*/*") && !text.contains("text/")
-      }
-    }
+    if table.accept >= 0 { exchange.acceptText = table.fields[table.accept].value }
   }
 
   private func chooseRoute(_ bytes: UnsafeRawBufferPointer) -> Int? {
@@ -435,7 +431,7 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
     let left = upstream
     upstream = nil
     left?.abandon()
-    finishExchange()
+    finishExchange(NIODeadline.now().uptimeNanoseconds)
     guard let context else { return }
     phase = .lingering
     _ = (context.channel as? any SocketOptionProvider)?.setSoLinger(linger(l_onoff: 1, l_linger: 0))

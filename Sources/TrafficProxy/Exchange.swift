@@ -14,7 +14,8 @@ struct Exchange {
   var minorVersion = 1
   var keepsAlive = true
   var wantsUpgrade = false
-  var acceptsJSON = true
+  /// Where the Accept field's value stands in the head; empty = none was sent.
+  var acceptText = OctetRange.empty
   /// Where the client's own ids stand in the head; empty = ours are used.
   var requestIDText = OctetRange.empty
   var traceIDText = OctetRange.empty
@@ -48,6 +49,20 @@ struct Exchange {
   var sent: UInt64 = 0
   var firstByte: UInt64 = 0
   var connectTime: UInt64 = 0
-  var poolTime: UInt64 = 0
   var overhead: UInt64 = 0
+
+  /// True when the client can read JSON as well as anything.
+  var acceptsJSON: Bool {
+    if acceptText.count == 0 { return true }
+    return head.withUnsafeReadableBytes { bytes in
+      let text = String(decoding: acceptText.of(bytes), as: UTF8.self)
+      return text.contains("json") || text.contains("*/*") && !text.contains("text/")
+    }
+  }
+
+  var identity: HeadWriter.Identity {
+    .init(
+      requestID: requestID, traceID: traceID, keepsRequestID: requestIDText.count > 0,
+      keepsTrace: traceIDText.count > 0)
+  }
 }

@@ -5,6 +5,16 @@ import Vocabulary
 
 /// Rewrites heads from hop to hop: fields that stay are copied in whole runs, the rest is dropped or appended.
 enum HeadWriter {
+  /// The ids that a request goes on with.
+  struct Identity {
+    /// Our own, sent where the client gave none.
+    var requestID: (UInt64, UInt64)
+    var traceID: (UInt64, UInt64)
+    /// The client's own field is forwarded instead.
+    var keepsRequestID: Bool
+    var keepsTrace: Bool
+  }
+
   /// What a request head needs that is not in the received one.
   struct RequestContext {
     var route: CompiledRoute
@@ -12,99 +22,119 @@ enum HeadWriter {
     /// The Host field to send; nil = the client's.
     var host: [UInt8]?
     var clientAddress: [UInt8]
-    var exchange: Exchange
+    var identity: Identity
     /// Rendered `Name: value` lines of injected secrets.
     var injected: [UInt8]
   }
 
+  /// Octets that a head may take beyond those of its source: our own field names, ids, separators.
+  private static let ownRoom = 512
+
   /// Writes the request head for the upstream. `head` is the parse of `bytes`.
   static func request(
-    _ head: RequestHead, _ bytes: UnsafeRawBufferPointer, _ context: RequestContext, to out: inout ByteBuffer
+    _ head: borrowing RequestHead, _ bytes: UnsafeRawBufferPointer, _ context: borrowing RequestContext,
+    to out: inout ByteBuffer
   ) {
     let route = context.route
-    out.writeBytes(head.methodText.of(bytes))
-    out.writeInteger(Octets.space)
-    target(head, bytes, route, to: &out)
-    out.writeStaticString(" HTTP/1.1\r\nHost: ")
     let clientHost =
       head.authority.count > 0
       ? head.authority.of(bytes)
       : head.table.host >= 0
         ? head.table.fields[head.table.host].value.of(bytes) : UnsafeRawBufferPointer(start: nil, count: 0)
-    if let host = context.host { out.writeBytes(host) } else { out.writeBytes(clientHost) }
-    out.writeStaticString("\r\n")
-    copyFields(head.table, bytes, from: fieldsStart(head.table), edits: route.requestEdits, to: &out) { field in
-      switch field.known {
-      case .host: true
-      case .forwardedFor, .forwardedProto, .forwardedHost: context.isInbound
-      case .traceparent: context.exchange.traceIDText.count == 0
-      case .requestID: context.exchange.requestIDText.count == 0
-      default: false
+    // The host may be written twice, a forwarded list is written anew.
+    let room =
+      2 * bytes.count + (context.host?.count ?? 0) + context.clientAddress.count + context.injected.count
+      + route.requestEdits.appended.count + (route.rewritePrefix?.to.count ?? 0) + ownRoom
+    OctetWriter.append(to: &out, room: room) { out in
+      out.bytes(head.methodText.of(bytes))
+      out.octet(Octets.space)
+      target(head, bytes, route, to: &out)
+      out.text(" HTTP/1.1\r\nHost: ")
+      if let host = context.host { out.bytes(host) } else { out.bytes(clientHost) }
+      out.text("\r\n")
+      let isInbound = context.isInbound
+      let identity = context.identity
+      copyFields(head.table, bytes, edits: route.requestEdits, to: &out) { known in
+        switch known {
+        case .host: true
+        case .forwardedFor, .forwardedProto, .forwardedHost: isInbound
+        case .traceparent: !identity.keepsTrace
+        case .requestID: !identity.keepsRequestID
+        default: false
+        }
       }
+      if isInbound { forwarded(head.table, bytes, context.clientAddress, clientHost, to: &out) }
+      identify(identity, to: &out)
+      if head.wantsUpgrade { upgrade(head.table, bytes, to: &out) }
+      out.bytes(route.requestEdits.appended)
+      out.bytes(context.injected)
+      out.text("\r\n")
     }
-    if context.isInbound { forwarded(head, bytes, context, clientHost, to: &out) }
-    if context.exchange.requestIDText.count == 0 {
-      out.writeStaticString("X-Request-Id: ")
-      out.writeHex(context.exchange.requestID.0)
-      out.writeHex(context.exchange.requestID.1)
-      out.writeStaticString("\r\n")
-    }
-    if context.exchange.traceIDText.count == 0 {
-      out.writeStaticString("traceparent: 00-")
-      out.writeHex(context.exchange.traceID.0)
-      out.writeHex(context.exchange.traceID.1)
-      out.writeInteger(0x2D as UInt8)
-      out.writeHex(context.exchange.requestID.0 | 1)
-      out.writeStaticString("-01\r\n")
-    }
-    if head.wantsUpgrade { upgrade(head.table, bytes, to: &out) }
-    out.writeBytes(route.requestEdits.appended)
-    out.writeBytes(context.injected)
-    out.writeStaticString("\r\n")
   }
 
-  private static func fieldsStart(_ table: FieldTable) -> Int { table.fields.first?.name.start ?? 0 }
+  @inline(__always)
+  private static func identify(_ identity: Identity, to out: inout OctetWriter) {
+    if !identity.keepsRequestID {
+      out.text("X-Request-Id: ")
+      out.hex(identity.requestID.0)
+      out.hex(identity.requestID.1)
+      out.text("\r\n")
+    }
+    if !identity.keepsTrace {
+      out.text("traceparent: 00-")
+      out.hex(identity.traceID.0)
+      out.hex(identity.traceID.1)
+      out.octet(0x2D)
+      out.hex(identity.requestID.0 | 1)
+      out.text("-01\r\n")
+    }
+  }
 
+  @inline(__always)
   private static func target(
-    _ head: RequestHead, _ bytes: UnsafeRawBufferPointer, _ route: CompiledRoute, to out: inout ByteBuffer
+    _ head: borrowing RequestHead, _ bytes: UnsafeRawBufferPointer, _ route: CompiledRoute, to out: inout OctetWriter
   ) {
     var path = head.path.of(bytes)
     if let (from, to) = route.rewritePrefix {
       let cut = min(from, head.pathOnlyCount)
-      out.writeBytes(to)
+      out.bytes(to)
       path = UnsafeRawBufferPointer(rebasing: path[cut...])
-      if to.isEmpty, path.first != 0x2F { out.writeInteger(0x2F as UInt8) }
+      if to.isEmpty, path.first != 0x2F { out.octet(0x2F) }
     } else if path.first != 0x2F, path.first != 0x2A {
       // An absolute target without a path (RFC 9112 section 3.2.1).
-      out.writeInteger(0x2F as UInt8)
+      out.octet(0x2F)
     }
-    out.writeBytes(path)
+    out.bytes(path)
   }
 
   private static func forwarded(
-    _ head: RequestHead, _ bytes: UnsafeRawBufferPointer, _ context: RequestContext,
-    _ clientHost: UnsafeRawBufferPointer, to out: inout ByteBuffer
+    _ table: borrowing FieldTable, _ bytes: UnsafeRawBufferPointer, _ clientAddress: [UInt8],
+    _ clientHost: UnsafeRawBufferPointer, to out: inout OctetWriter
   ) {
-    out.writeStaticString("X-Forwarded-For: ")
-    for field in head.table.fields where field.known == .forwardedFor {
-      out.writeBytes(field.value.of(bytes))
-      out.writeStaticString(", ")
+    out.text("X-Forwarded-For: ")
+    if table.forwardedFor >= 0 {
+      for field in table.fields where field.known == .forwardedFor {
+        out.bytes(field.value.of(bytes))
+        out.text(", ")
+      }
     }
-    out.writeBytes(context.clientAddress)
-    out.writeStaticString("\r\nX-Forwarded-Proto: http\r\n")
+    out.bytes(clientAddress)
+    out.text("\r\nX-Forwarded-Proto: http\r\n")
     if clientHost.count > 0 {
-      out.writeStaticString("X-Forwarded-Host: ")
-      out.writeBytes(clientHost)
-      out.writeStaticString("\r\n")
+      out.text("X-Forwarded-Host: ")
+      out.bytes(clientHost)
+      out.text("\r\n")
     }
   }
 
-  private static func upgrade(_ table: FieldTable, _ bytes: UnsafeRawBufferPointer, to out: inout ByteBuffer) {
-    out.writeStaticString("Connection: Upgrade\r\n")
+  private static func upgrade(
+    _ table: borrowing FieldTable, _ bytes: UnsafeRawBufferPointer, to out: inout OctetWriter
+  ) {
+    out.text("Connection: Upgrade\r\n")
     guard table.upgrade >= 0 else { return }
-    out.writeStaticString("Upgrade: ")
-    out.writeBytes(table.fields[table.upgrade].value.of(bytes))
-    out.writeStaticString("\r\n")
+    out.text("Upgrade: ")
+    out.bytes(table.fields[table.upgrade].value.of(bytes))
+    out.text("\r\n")
   }
 
   /// How the response head ends the client's connection.
@@ -112,55 +142,67 @@ enum HeadWriter {
 
   /// Writes a response head for the client. `upgrades` keeps the upgrade fields of a 101.
   static func response(
-    _ head: ResponseHead, _ bytes: UnsafeRawBufferPointer, edits: CompiledEdits?, persistence: Persistence,
+    _ head: borrowing ResponseHead, _ bytes: UnsafeRawBufferPointer, edits: CompiledEdits?, persistence: Persistence,
     unchunks: Bool, upgrades: Bool, to out: inout ByteBuffer
   ) {
-    out.writeStaticString("HTTP/1.1 ")
-    out.writeBytes(UnsafeRawBufferPointer(rebasing: bytes[9..<12]))
-    out.writeInteger(Octets.space)
-    out.writeBytes(head.reason.of(bytes))
-    out.writeStaticString("\r\n")
-    copyFields(head.table, bytes, from: fieldsStart(head.table), edits: edits, to: &out) { field in
-      unchunks && (field.known == .transferEncoding || field.known == .trailer)
+    let room = bytes.count + (edits?.appended.count ?? 0) + ownRoom
+    OctetWriter.append(to: &out, room: room) { out in
+      out.text("HTTP/1.1 ")
+      out.bytes(UnsafeRawBufferPointer(rebasing: bytes[9..<12]))
+      out.octet(Octets.space)
+      out.bytes(head.reason.of(bytes))
+      out.text("\r\n")
+      copyFields(head.table, bytes, edits: edits, to: &out) { known in
+        unchunks && (known == .transferEncoding || known == .trailer)
+      }
+      if upgrades { upgrade(head.table, bytes, to: &out) }
+      switch persistence {
+      case .silent: break
+      case .close: out.text("Connection: close\r\n")
+      case .keepAlive: out.text("Connection: keep-alive\r\n")
+      }
+      if let edits { out.bytes(edits.appended) }
+      out.text("\r\n")
     }
-    if upgrades { upgrade(head.table, bytes, to: &out) }
-    switch persistence {
-    case .silent: break
-    case .close: out.writeStaticString("Connection: close\r\n")
-    case .keepAlive: out.writeStaticString("Connection: keep-alive\r\n")
-    }
-    if let edits { out.writeBytes(edits.appended) }
-    out.writeStaticString("\r\n")
   }
 
+  @inline(__always)
   private static func copyFields(
-    _ table: FieldTable, _ bytes: UnsafeRawBufferPointer, from start: Int, edits: CompiledEdits?,
-    to out: inout ByteBuffer, drops: (HeadField) -> Bool
+    _ table: borrowing FieldTable, _ bytes: UnsafeRawBufferPointer, edits: CompiledEdits?, to out: inout OctetWriter,
+    drops: (KnownField) -> Bool
   ) {
-    var run = start
-    var end = start
+    let looksAtNames = table.namesFields || !(edits?.drops.isEmpty ?? true)
+    var run = table.fields.first?.name.start ?? 0
+    var end = run
     var lengths = 0
     for field in table.fields {
-      var dropped = field.known != .other && (field.known.isHopByHop || drops(field))
-      if field.known == .contentLength {
-        // A repeated equal length is sent once.
-        dropped = lengths > 0
-        lengths += 1
-      } else if !dropped, table.namesFields, field.known != .transferEncoding {
-        dropped = table.connectionNames(field.name.of(bytes), bytes)
-      }
-      if !dropped, let edits, !edits.drops.isEmpty, field.known != .transferEncoding, field.known != .contentLength {
-        let name = field.name.of(bytes)
-        dropped = edits.drops.contains { drop in
-          drop.withUnsafeBytes { Octets.equal(name, ignoringCase: $0) }
+      var dropped = false
+      if field.known != .other {
+        dropped = field.known.isHopByHop || drops(field.known)
+        if field.known == .contentLength {
+          // A repeated equal length is sent once.
+          dropped = lengths > 0
+          lengths += 1
         }
       }
+      if looksAtNames, !dropped, field.known != .contentLength, field.known != .transferEncoding {
+        dropped = isNamed(field, table, bytes, edits)
+      }
       if dropped {
-        if end > run { out.writeBytes(UnsafeRawBufferPointer(rebasing: bytes[run..<end])) }
+        if end > run { out.bytes(UnsafeRawBufferPointer(rebasing: bytes[run..<end])) }
         run = field.lineEnd
       }
       end = field.lineEnd
     }
-    if end > run { out.writeBytes(UnsafeRawBufferPointer(rebasing: bytes[run..<end])) }
+    if end > run { out.bytes(UnsafeRawBufferPointer(rebasing: bytes[run..<end])) }
+  }
+
+  /// True when a Connection field or the configuration names this field as one to drop.
+  private static func isNamed(
+    _ field: HeadField, _ table: borrowing FieldTable, _ bytes: UnsafeRawBufferPointer, _ edits: CompiledEdits?
+  ) -> Bool {
+    let name = field.name.of(bytes)
+    if table.namesFields, table.connectionNames(name, bytes) { return true }
+    return edits?.drops.contains { drop in drop.withUnsafeBytes { Octets.equal(name, ignoringCase: $0) } } ?? false
   }
 }

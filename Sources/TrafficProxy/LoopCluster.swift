@@ -84,17 +84,12 @@ final class LoopCluster {
 
   func pick(excluding: LoopEndpoint?, now: UInt64) -> LoopEndpoint? {
     if endpoints.count == 1 { return endpoints[0] }
-    var excluded = -1
-    var loads = ContiguousArray<EndpointLoad>()
-    loads.reserveCapacity(endpoints.count)
-    for index in endpoints.indices {
+    let excluded = excluding.flatMap { failed in endpoints.firstIndex { $0 === failed } } ?? -1
+    let picked = balancer.pick(count: endpoints.count, excluding: excluded) { index in
       let endpoint = endpoints[index]
-      if endpoint === excluding { excluded = index }
-      loads.append(
-        EndpointLoad(
-          active: endpoint.active, weight: endpoint.resolved.weight, isFresh: endpoint.restedUntil <= now))
+      return EndpointLoad(
+        active: endpoint.active, weight: endpoint.resolved.weight, isFresh: endpoint.restedUntil <= now)
     }
-    let picked = balancer.pick(count: loads.count, excluding: excluded) { loads[$0] }
     guard let picked else { return nil }
     return endpoints[picked]
   }

@@ -84,7 +84,7 @@ final class RouteStats {
 
   func count(status: Int, blame: Blame?) {
     let group = min(max(status / 100, 0), 5)
-    let guilty = blame.flatMap { Blame.allCases.firstIndex(of: $0) }.map { $0 + 1 } ?? 0
+    let guilty = blame.map { (Blame.allCases.firstIndex(of: $0) ?? -1) + 1 } ?? 0
     let index = group * 6 + guilty
     if let counter = counters[index] { return counter.addAsOwner() }
     let counter = metrics.counter(

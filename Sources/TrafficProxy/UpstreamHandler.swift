@@ -48,14 +48,16 @@ final class UpstreamHandler: Timed, ChannelDuplexHandler {
 
   // MARK: What the downstream asks
 
-  var isUsable: Bool { state == .idle && !inputClosed && (context?.channel.isActive ?? false) }
-  var isWritable: Bool { context?.channel.isWritable ?? false }
+  var isUsable: Bool { state == .idle && !inputClosed }
+  /// The channel's own word, kept from its last change.
+  private(set) var isWritable = true
   /// The connection has carried an earlier request.
   var wasUsed: Bool { served > 0 }
 
   func attach(_ downstream: DownstreamHandler, tunnel: Bool = false) {
     self.downstream = downstream
-    loop.wheel.remove(self)
+    // Stays linked: a deadline that never comes costs less than leaving the wheel for every request.
+    loop.wheel.set(self, .max, now: 0)
     endpoint.active += 1
     isCounted = true
     scanner = HeadScanner()
@@ -161,7 +163,8 @@ final class UpstreamHandler: Timed, ChannelDuplexHandler {
   }
 
   func channelWritabilityChanged(context: ChannelHandlerContext) {
-    if context.channel.isWritable { downstream?.resumeReading() }
+    isWritable = context.channel.isWritable
+    if isWritable { downstream?.resumeReading() }
   }
 
   func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
@@ -185,7 +188,7 @@ final class UpstreamHandler: Timed, ChannelDuplexHandler {
     case .head: ended?.upstreamLost(self, detail: "connection closed before a response head")
     case .body:
       if body.endsWithConnection {
-        ended?.responseEnded(reusable: nil)
+        ended?.responseEnded(delimited: false)
       } else {
         ended?.upstreamCutBody()
       }
@@ -253,7 +256,8 @@ final class UpstreamHandler: Timed, ChannelDuplexHandler {
       return
     }
     state = .body
-    downstream.responseHead(head, framing, now)
+    let first = downstream.exchange.minorVersion == 0 ? nil : takeFirst(&buffer)
+    downstream.responseHead(head, framing, first: first, now)
     if body.isComplete {
       finish(now)
     } else if buffer.readableBytes > 0 {
@@ -261,6 +265,16 @@ final class UpstreamHandler: Timed, ChannelDuplexHandler {
     } else {
       dirty = true
     }
+  }
+
+  /// What came of the body together with its head; nil when there is none, or when its framing is not to be trusted
+  /// (`readBody` looks at it again).
+  private func takeFirst(_ buffer: inout ByteBuffer) -> ByteBuffer? {
+    if buffer.readableBytes == 0 || body.isComplete { return nil }
+    var probe = body
+    guard let taken = try? buffer.withUnsafeReadableBytes({ try probe.consume($0) }) else { return nil }
+    body = probe
+    return buffer.readSlice(length: taken)
   }
 
   private func readBody(_ buffer: inout ByteBuffer, _ now: UInt64) {
@@ -308,7 +322,7 @@ final class UpstreamHandler: Timed, ChannelDuplexHandler {
     } else {
       close()
     }
-    downstream.responseEnded(reusable: self)
+    downstream.responseEnded(delimited: true)
   }
 
   private func protocolError(_ detail: String) {
