@@ -38,6 +38,7 @@ let package = Package(
     .package(url: "https://github.com/apple/swift-http-types", from: "1.8.0"),
     .package(url: "https://github.com/apple/swift-log", from: "1.16.2"),
     .package(url: "https://github.com/apple/swift-nio", from: "2.101.2"),
+    .package(url: "https://github.com/apple/swift-nio-http2", from: "1.46.0"),
     .package(url: "https://github.com/apple/swift-nio-ssl", from: "2.37.6"),
     .package(url: "https://github.com/hummingbird-project/hummingbird", from: "2.28.1", traits: []),
     .package(url: "https://github.com/swift-server/async-http-client", from: "1.37.0"),
@@ -54,6 +55,7 @@ let package = Package(
 
     // Floor 1: pure decisions and formats.
     room("HTTP1", [nio]),
+    room("HTTP2", ["HTTP1", nio]),
     room("Traffic", ["Resilience", "Telemetry", "Vocabulary"]),
     room("Logs", ["Telemetry", "Vocabulary", "CLinux", "CPCRE2", "CZlib"]),
     room("Secrets", ["Resilience", "Telemetry", "Vocabulary", "CLinux", crypto, cryptoExtras]),
@@ -122,6 +124,8 @@ let package = Package(
     tests("Resilience"),
     tests("Telemetry"),
     tests("HTTP1", [nio]),
+    // NIOHPACK is the oracle of our own HPACK.
+    tests("HTTP2", ["HTTP1", nio, .product(name: "NIOHPACK", package: "swift-nio-http2")]),
     tests("Traffic", ["Vocabulary", "Telemetry", "Resilience"]),
     tests("Logs", ["Vocabulary", "Telemetry"]),
     tests("Secrets", ["Vocabulary", "Telemetry", "CZlib", crypto]),

@@ -56,6 +56,25 @@ package struct FieldTable: Sendable {
     _ bytes: UnsafeRawBufferPointer, from start: Int, minorVersion: Int
   ) throws(HeadError) {
     reset()
+    try parseLines(bytes, from: start, notes: true)
+    if hasTransferEncoding {
+      if contentLength != nil { throw .lengthAndTransferEncoding }
+      if minorVersion == 0 { throw .transferEncodingInHTTP10 }
+    }
+  }
+
+  /// Parses a trailer section (RFC 9112 section 7.1.2): `bytes` are its field lines and the empty line at its end.
+  /// No field of it says anything about framing.
+  package mutating func parseTrailers(_ bytes: UnsafeRawBufferPointer) throws(HeadError) {
+    reset()
+    guard bytes.count >= 2, bytes[bytes.count - 2] == Octets.carriageReturn, bytes[bytes.count - 1] == Octets.lineFeed
+    else { throw .invalidTrailer }
+    try parseLines(bytes, from: 0, notes: false)
+  }
+
+  private mutating func parseLines(
+    _ bytes: UnsafeRawBufferPointer, from start: Int, notes: Bool
+  ) throws(HeadError) {
     var position = start
     while bytes[position] != Octets.carriageReturn {
       let first = bytes[position]
@@ -79,12 +98,8 @@ package struct FieldTable: Sendable {
       let field = HeadField(
         name: name, value: OctetRange(valueStart, valueEnd - valueStart), lineEnd: stop + 2, known: known)
       fields.append(field)
-      if known != .other { try note(field, bytes) }
+      if notes, known != .other { try note(field, bytes) }
       position = stop + 2
-    }
-    if hasTransferEncoding {
-      if contentLength != nil { throw .lengthAndTransferEncoding }
-      if minorVersion == 0 { throw .transferEncodingInHTTP10 }
     }
   }
 
@@ -168,7 +183,8 @@ package struct FieldTable: Sendable {
     return number
   }
 
-  static func isHost(_ value: UnsafeRawBufferPointer) -> Bool {
+  /// True when no octet of it is a control, a space, or a delimiter that no host and port can hold.
+  package static func isHost(_ value: UnsafeRawBufferPointer) -> Bool {
     for octet in value {
       switch octet {
       case 0x2F, 0x3F, 0x23, 0x40, 0x5C, 0x2C, 0x3C, 0x3E, 0x22: return false  // / ? # @ \ , < > "

@@ -64,7 +64,7 @@ package enum Octets {
   /// The offset of the first octet at or after `start` that may not stand in a field value: a control other than
   /// HTAB. Looks at eight octets at a time.
   @inline(__always)
-  static func endOfValue(_ bytes: UnsafeRawBufferPointer, from start: Int) -> Int {
+  package static func endOfValue(_ bytes: UnsafeRawBufferPointer, from start: Int) -> Int {
     var position = start
     while true {
       while position &+ 8 <= bytes.count {
