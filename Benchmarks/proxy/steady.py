@@ -1,4 +1,4 @@
-"""What a proxied request costs in things that can be counted: user instructions and system calls.
+"""What a proxied request costs in things that can be counted: user instructions, allocations and system calls.
 
     python3 Benchmarks/proxy/steady.py [--only outrider,haproxy,nginx] [--seconds 3] [--check]
 
@@ -20,7 +20,7 @@ import threading
 import compare
 
 # What Outrider has to stay under, a request.
-LIMITS = {"instructions": 40_000, "calls": 4.5}
+LIMITS = {"instructions": 40_000, "allocations": 0.5, "calls": 4.5}
 
 
 def load(server, seconds, script):
@@ -32,12 +32,15 @@ def call(*arguments):
     return subprocess.run([str(a) for a in arguments], capture_output=True, text=True, check=True, timeout=60).stdout
 
 
-def instructions(name, upstream, directory, seconds, script):
-    """User instructions a request, over the whole process tree."""
+def counted(name, upstream, directory, seconds, script):
+    """User instructions and allocations a request, over the whole process tree.
+
+    The difference of a long and a short burst: what opening the 64 connections takes is in both.
+    """
     pattern = directory / "callgrind.%p"
     compare.WRAPPER = [
         compare.command("valgrind", "run dev/setup.sh bench"), "--tool=callgrind", "--trace-children=yes", "--quiet",
-        f"--callgrind-out-file={pattern}"]
+        "--compress-strings=no", f"--callgrind-out-file={pattern}"]
     try:
         server = compare.STARTERS[name](upstream.port, directory / f"{name}-instructions")
     finally:
@@ -45,12 +48,19 @@ def instructions(name, upstream, directory, seconds, script):
     try:
         load(server, seconds, script)
         traced = [pid for pid in server.tree() if callgrind_runs(pid)]
-        for pid in traced:
-            call("callgrind_control", "-z", pid)
-        count = load(server, seconds, script)
-        for pid in traced:
-            call("callgrind_control", "-d", pid)
-        return sum(total(directory, pid) for pid in traced) / count
+        marks = []
+        for length in (1, seconds + 2):
+            for path in directory.glob("callgrind.*"):
+                path.unlink()
+            for pid in traced:
+                call("callgrind_control", "-z", pid)
+            count = load(server, length, script)
+            for pid in traced:
+                call("callgrind_control", "-d", pid)
+            texts = [path.read_text() for pid in traced for path in directory.glob(f"callgrind.{pid}.*")]
+            marks.append((count, sum(map(total, texts)), sum(map(allocations, texts))))
+        (short, *low), (long, *high) = marks
+        return [(b - a) / (long - short) for a, b in zip(low, high)]
     finally:
         server.stop()
 
@@ -62,10 +72,16 @@ def callgrind_runs(pid):
         return False
 
 
-def total(directory, pid):
-    """Instructions of the dumps that callgrind wrote when asked (their names end with a number)."""
-    texts = [path.read_text() for path in directory.glob(f"callgrind.{pid}.*")]
-    return sum(int(n) for text in texts for n in re.findall(r"^(?:totals|summary): (\d+)", text, re.M)[:1])
+def total(text):
+    """Instructions of a dump that callgrind wrote when asked."""
+    return sum(int(n) for n in re.findall(r"^(?:totals|summary): (\d+)", text, re.M)[:1])
+
+
+def allocations(text):
+    """Calls of the C library's allocating functions from outside of it."""
+    names = r"malloc|calloc|realloc|reallocarray|aligned_alloc|posix_memalign|memalign"
+    found = re.findall(rf"^cob=[^\n]*libc[^\n]*\n(?:cf[il]=[^\n]*\n)?cfn=(?:{names})\ncalls=(\d+)", text, re.M)
+    return sum(map(int, found))
 
 
 def watch(stream, attached):
@@ -107,7 +123,8 @@ def main():
     options = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that every server is ended
     missed = 0
-    print("| Proxy | user instructions/request | system calls/request |\n| --- | --- | --- |")
+    print("| Proxy | user instructions/request | allocations/request | system calls/request |")
+    print("| --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory(prefix="outrider-steady-") as path:
         directory = pathlib.Path(path)
         script = directory / "load.lua"
@@ -116,10 +133,12 @@ def main():
             "the upstream", compare.LOAD_CORE, compare.NGINX_UPSTREAM, directory / "upstream")
         try:
             for name in options.only.split(","):
+                instructions, allocated = counted(name, upstream, directory, options.seconds, script)
                 found = {
-                    "instructions": instructions(name, upstream, directory, options.seconds, script),
+                    "instructions": instructions, "allocations": allocated,
                     "calls": calls(name, upstream, directory, options.seconds, script)}
-                print(f"| {name} | {found['instructions']:,.0f} | {found['calls']:.2f} |", flush=True)
+                print(f"| {name} | {found['instructions']:,.0f} | {max(0, found['allocations']):.2f} "
+                      f"| {found['calls']:.2f} |", flush=True)
                 for key, limit in LIMITS.items():
                     if name == "outrider" and options.check and found[key] > limit:
                         missed += 1

@@ -29,7 +29,8 @@ package struct FieldTable: Sendable {
   package private(set) var server = -1
   private var hasTransferEncoding = false
 
-  package init() { fields.reserveCapacity(32) }
+  /// Holds no storage until the first parse.
+  package init() {}
 
   private mutating func reset() {
     fields.removeAll(keepingCapacity: true)
@@ -79,8 +80,7 @@ package struct FieldTable: Sendable {
     while bytes[position] != Octets.carriageReturn {
       let first = bytes[position]
       if first == Octets.space || first == Octets.tab { throw .foldedField }
-      var end = position
-      while Octets.isToken(bytes[end]) { end &+= 1 }
+      let end = Octets.endOfName(bytes, from: position)
       guard bytes[end] == 0x3A, end > position else {
         throw bytes[end] == Octets.space || bytes[end] == Octets.tab ? .whitespaceBeforeColon : .invalidFieldName
       }
@@ -132,6 +132,10 @@ package struct FieldTable: Sendable {
 
   /// RFC 9110 section 7.6.1.
   private mutating func noteConnection(_ value: UnsafeRawBufferPointer) throws(HeadError) {
+    if Octets.isKeepAlive(value) {
+      saysKeepAlive = true
+      return
+    }
     var position = 0
     while position < value.count {
       let octet = value[position]
@@ -164,6 +168,10 @@ package struct FieldTable: Sendable {
     }
     return false
   }
+
+  /// The value of the field at that index; empty for -1.
+  @inlinable
+  package func value(_ index: Int) -> OctetRange { index < 0 ? .empty : fields[index].value }
 
   /// The first field of that name (any case), or nil.
   package func first(named name: UnsafeRawBufferPointer, _ bytes: UnsafeRawBufferPointer) -> HeadField? {

@@ -6,7 +6,7 @@ package enum KnownField: UInt8, Sendable {
   case forwardedFor, forwardedProto, forwardedHost, requestID, traceparent, accept, retryAfter, server
 
   /// Fields that concern one hop only and are never forwarded (RFC 9110 section 7.6.1).
-  @inline(__always)
+  @inlinable
   package var isHopByHop: Bool {
     switch self {
     case .connection, .keepAlive, .te, .upgrade, .proxyConnection, .proxyAuthorization, .proxyAuthenticate: true
@@ -17,32 +17,32 @@ package enum KnownField: UInt8, Sendable {
   @inline(__always)
   static func find(_ name: UnsafeRawBufferPointer) -> KnownField {
     switch name.count {
-    case 2: return Octets.equal(name, ignoringCase: "te") ? .te : .other
-    case 4: return Octets.equal(name, ignoringCase: "host") ? .host : .other
+    case 2: return Octets.isName(name, "te") ? .te : .other
+    case 4: return Octets.isName(name, "host") ? .host : .other
     case 6:
-      if Octets.equal(name, ignoringCase: "accept") { return .accept }
-      if Octets.equal(name, ignoringCase: "expect") { return .expect }
-      return Octets.equal(name, ignoringCase: "server") ? .server : .other
+      if Octets.isName(name, "accept") { return .accept }
+      if Octets.isName(name, "expect") { return .expect }
+      return Octets.isName(name, "server") ? .server : .other
     case 7:
-      if Octets.equal(name, ignoringCase: "upgrade") { return .upgrade }
-      return Octets.equal(name, ignoringCase: "trailer") ? .trailer : .other
+      if Octets.isName(name, "upgrade") { return .upgrade }
+      return Octets.isName(name, "trailer") ? .trailer : .other
     case 10:
-      if Octets.equal(name, ignoringCase: "connection") { return .connection }
-      return Octets.equal(name, ignoringCase: "keep-alive") ? .keepAlive : .other
+      if Octets.isName(name, "connection") { return .connection }
+      return Octets.isName(name, "keep-alive") ? .keepAlive : .other
     case 11:
-      if Octets.equal(name, ignoringCase: "traceparent") { return .traceparent }
-      return Octets.equal(name, ignoringCase: "retry-after") ? .retryAfter : .other
-    case 12: return Octets.equal(name, ignoringCase: "x-request-id") ? .requestID : .other
-    case 14: return Octets.equal(name, ignoringCase: "content-length") ? .contentLength : .other
-    case 15: return Octets.equal(name, ignoringCase: "x-forwarded-for") ? .forwardedFor : .other
+      if Octets.isName(name, "traceparent") { return .traceparent }
+      return Octets.isName(name, "retry-after") ? .retryAfter : .other
+    case 12: return Octets.isName(name, "x-request-id") ? .requestID : .other
+    case 14: return Octets.isName(name, "content-length") ? .contentLength : .other
+    case 15: return Octets.isName(name, "x-forwarded-for") ? .forwardedFor : .other
     case 16:
-      if Octets.equal(name, ignoringCase: "x-forwarded-host") { return .forwardedHost }
-      return Octets.equal(name, ignoringCase: "proxy-connection") ? .proxyConnection : .other
+      if Octets.isName(name, "x-forwarded-host") { return .forwardedHost }
+      return Octets.isName(name, "proxy-connection") ? .proxyConnection : .other
     case 17:
-      if Octets.equal(name, ignoringCase: "transfer-encoding") { return .transferEncoding }
-      return Octets.equal(name, ignoringCase: "x-forwarded-proto") ? .forwardedProto : .other
-    case 18: return Octets.equal(name, ignoringCase: "proxy-authenticate") ? .proxyAuthenticate : .other
-    case 19: return Octets.equal(name, ignoringCase: "proxy-authorization") ? .proxyAuthorization : .other
+      if Octets.isName(name, "transfer-encoding") { return .transferEncoding }
+      return Octets.isName(name, "x-forwarded-proto") ? .forwardedProto : .other
+    case 18: return Octets.isName(name, "proxy-authenticate") ? .proxyAuthenticate : .other
+    case 19: return Octets.isName(name, "proxy-authorization") ? .proxyAuthorization : .other
     default: return .other
     }
   }

@@ -2,8 +2,10 @@
 package struct OctetRange: Sendable, Equatable {
   package var start: Int
   package var count: Int
+  @inlinable
   package var end: Int { start + count }
 
+  @inlinable
   package init(_ start: Int, _ count: Int) {
     self.start = start
     self.count = count
@@ -12,7 +14,7 @@ package struct OctetRange: Sendable, Equatable {
   package static let empty = OctetRange(0, 0)
 
   /// The octets themselves; `bytes` is the head that was parsed.
-  @inline(__always)
+  @inlinable
   package func of(_ bytes: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
     UnsafeRawBufferPointer(rebasing: bytes[start..<(start + count)])
   }
@@ -59,6 +61,61 @@ package enum Octets {
       index &+= 1
     }
     return true
+  }
+
+  /// True when a field name is that one but for ASCII case. `name` holds token octets only, `lowercase` letters and
+  /// dashes: then one bit tells the cases apart, and eight octets are compared at a time.
+  @inline(__always)
+  static func isName(_ name: UnsafeRawBufferPointer, _ lowercase: StaticString) -> Bool {
+    let count = lowercase.utf8CodeUnitCount
+    guard name.count == count else { return false }
+    let expected = UnsafeRawPointer(lowercase.utf8Start)
+    if count < 8 {
+      var index = 0
+      while index < count {
+        if name[index] | 0x20 != expected.load(fromByteOffset: index, as: UInt8.self) { return false }
+        index &+= 1
+      }
+      return true
+    }
+    var index = 0
+    while true {
+      let word = name.loadUnaligned(fromByteOffset: index, as: UInt64.self) | 0x2020_2020_2020_2020
+      if word != expected.loadUnaligned(fromByteOffset: index, as: UInt64.self) { return false }
+      if index == count &- 8 { return true }
+      index = min(index &+ 8, count &- 8)
+    }
+  }
+
+  /// True for `keep-alive` in any case, the commonest of all Connection values.
+  @inline(__always)
+  static func isKeepAlive(_ value: UnsafeRawBufferPointer) -> Bool {
+    value.count == 10 && equal(value, ignoringCase: "keep-alive")
+  }
+
+  /// The offset of the first octet at or after `start` that may not stand in a field name. Letters and dashes are
+  /// looked at eight at a time; `bytes` must hold an octet that ends the name.
+  @inline(__always)
+  static func endOfName(_ bytes: UnsafeRawBufferPointer, from start: Int) -> Int {
+    var position = start
+    while true {
+      if position &+ 8 <= bytes.count {
+        let word = bytes.loadUnaligned(fromByteOffset: position, as: UInt64.self).littleEndian
+        let high: UInt64 = 0x8080_8080_8080_8080
+        let lower = word | 0x2020_2020_2020_2020
+        // Octets below 0x80: a carry out of a higher one only reaches octets behind it.
+        let letters = (lower &+ 0x1f1f_1f1f_1f1f_1f1f) & ~(lower &+ 0x0505_0505_0505_0505)
+        let dashes = ~((word ^ 0x2d2d_2d2d_2d2d_2d2d) &+ 0x7f7f_7f7f_7f7f_7f7f)
+        let others = (~(letters | dashes) | word) & high
+        if others == 0 {
+          position &+= 8
+          continue
+        }
+        position &+= others.trailingZeroBitCount >> 3
+      }
+      if !isToken(bytes[position]) { return position }
+      position &+= 1
+    }
   }
 
   /// The offset of the first octet at or after `start` that may not stand in a field value: a control other than

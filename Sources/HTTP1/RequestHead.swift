@@ -88,6 +88,7 @@ package struct RequestHead: Sendable {
   }
 
   /// How the body is delimited (RFC 9112 section 6.3).
+  @inlinable
   package var framing: BodyFraming {
     if table.isChunked { return .chunked }
     if let length = table.contentLength, length > 0 { return .length(length) }
@@ -95,11 +96,13 @@ package struct RequestHead: Sendable {
   }
 
   /// True when the client lets the connection live after this exchange (RFC 9112 section 9.3).
+  @inlinable
   package var keepsAlive: Bool {
     if table.saysClose { return false }
     return minorVersion == 1 || table.saysKeepAlive
   }
 
   /// True when the client asks for another protocol on this connection.
+  @inlinable
   package var wantsUpgrade: Bool { table.saysUpgrade && table.upgrade >= 0 && minorVersion == 1 }
 }

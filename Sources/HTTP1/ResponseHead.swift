@@ -33,14 +33,17 @@ package struct ResponseHead: Sendable {
   }
 
   /// How the body is delimited; `method` is the request's (RFC 9112 section 6.3).
+  @inlinable
   package func framing(for method: Method) -> BodyFraming {
-    if method == .head || status < 200 || status == 204 || status == 304 { return .none }
+    if case .head = method { return .none }
+    if status < 200 || status == 204 || status == 304 { return .none }
     if table.isChunked { return .chunked }
     if let length = table.contentLength { return length == 0 ? .none : .length(length) }
     return .untilClose
   }
 
   /// True when the connection may carry another request after this response.
+  @inlinable
   package var keepsAlive: Bool {
     if table.saysClose { return false }
     return minorVersion == 1 || table.saysKeepAlive

@@ -1,10 +1,12 @@
 /// A small fast generator (SplitMix64) for balancing, jitter and identifiers; not for keys.
 package struct SeededRandom: RandomNumberGenerator, Sendable {
-  private var state: UInt64
+  @usableFromInline
+  var state: UInt64
 
+  @inlinable
   package init(seed: UInt64) { state = seed }
 
-  @inline(__always)
+  @inlinable
   package mutating func next() -> UInt64 {
     state &+= 0x9e37_79b9_7f4a_7c15
     var word = state

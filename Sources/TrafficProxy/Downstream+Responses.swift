@@ -21,12 +21,13 @@ extension DownstreamHandler {
     exchange.responseStarted = true
     exchange.firstByte = now
     exchange.status = loop.response.status
-    if framing == .untilClose || isDraining || !exchange.requestDone && exchange.body.isComplete == false {
-      exchange.keepsAlive = false
-    }
-    if framing == .chunked, exchange.minorVersion == 0 {
+    if isDraining || !exchange.requestDone { exchange.keepsAlive = false }
+    switch framing {
+    case .untilClose: exchange.keepsAlive = false
+    case .chunked where exchange.minorVersion == 0:
       exchange.unchunks = true
       exchange.keepsAlive = false
+    default: break
     }
     let persistence: HeadWriter.Persistence =
       !exchange.keepsAlive ? .close : exchange.minorVersion == 0 ? .keepAlive : .silent
@@ -43,8 +44,7 @@ extension DownstreamHandler {
     loop.scratch.clear()
     head.withUnsafeReadableBytes { bytes in
       HeadWriter.response(
-        loop.response, bytes, edits: edits, persistence: persistence, unchunks: unchunks, upgrades: upgrades,
-        to: &loop.scratch)
+        loop, bytes, edits: edits, persistence: persistence, unchunks: unchunks, upgrades: upgrades)
     }
     // A small body is cheaper copied than written on its own.
     if let first, first.readableBytes <= Self.copiedBody {

@@ -151,14 +151,13 @@ extension DownstreamHandler {
       route.compiled.rewriteHost ?? cluster.hostHeader
       ?? (cluster.shared.isApp ? nil : connection.endpoint.host)
     let isParsed = isHeadParsed
-    let headContext = HeadWriter.RequestContext(
-      route: route.compiled, isInbound: isInbound, host: host, clientAddress: clientAddress,
-      identity: exchange.identity, injected: injected)
     exchange.head.withUnsafeReadableBytes { bytes in
       // Another request of this loop may have been parsed since.
       if !isParsed { try? loop.request.parse(bytes) }
       loop.scratch.clear()
-      HeadWriter.request(loop.request, bytes, headContext, to: &loop.scratch)
+      HeadWriter.request(
+        loop, bytes, route.compiled, exchange.identity, host: host, client: isInbound ? clientAddress : nil,
+        injected: injected)
     }
     if let replay = exchange.replay, replay.readableBytes > 0 {
       loop.scratch.writeImmutableBuffer(replay)

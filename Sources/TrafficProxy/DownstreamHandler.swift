@@ -61,7 +61,7 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
     self.listener = listener
   }
 
-  var isInbound: Bool { listener.compiled.direction == .inbound }
+  var isInbound: Bool { listener.compiled.isInbound }
 
   // MARK: Channel events
 
@@ -238,7 +238,7 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
     exchange.headDone = now
     makeIdentifiers()
     takeRequest()
-    guard exchange.method != .connect else {
+    if case .connect = exchange.method {
       return localError(.connectRefusedByPolicy, detail: "CONNECT is not allowed on this listener")
     }
     let chosen = head.withUnsafeReadableBytes { chooseRoute($0) }
@@ -265,7 +265,6 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
 
   /// Notes what the parsed head says.
   private func takeRequest() {
-    let table = loop.request.table
     exchange.method = loop.request.method
     exchange.methodText = loop.request.methodText
     exchange.path = loop.request.path
@@ -277,31 +276,26 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
     exchange.requestDone = exchange.body.isComplete
     exchange.tries.isIdempotent = exchange.method.isIdempotent && !exchange.wantsUpgrade
     exchange.bytesIn = UInt64(exchange.head.readableBytes)
-    if table.requestID >= 0 {
-      let value = table.fields[table.requestID].value
-      if value.count > 0, value.count <= 128 { exchange.requestIDText = value }
-    }
-    if table.traceparent >= 0 {
-      let value = table.fields[table.traceparent].value
-      // 2 hex - 32 hex - 16 hex - 2 hex (W3C Trace Context section 3.2).
-      if value.count >= 55 { exchange.traceIDText = OctetRange(value.start + 3, 32) }
-    }
-    if table.accept >= 0 { exchange.acceptText = table.fields[table.accept].value }
+    let identifier = loop.request.table.value(loop.request.table.requestID)
+    if identifier.count <= 128 { exchange.requestIDText = identifier }
+    let trace = loop.request.table.value(loop.request.table.traceparent)
+    // 2 hex - 32 hex - 16 hex - 2 hex (W3C Trace Context section 3.2).
+    if trace.count >= 55 { exchange.traceIDText = OctetRange(trace.start + 3, 32) }
+    exchange.acceptText = loop.request.table.value(loop.request.table.accept)
   }
 
   private func chooseRoute(_ bytes: UnsafeRawBufferPointer) -> Int? {
-    let request = loop.request
     let authority =
-      request.authority.count > 0
-      ? request.authority : request.table.host >= 0 ? request.table.fields[request.table.host].value : .empty
+      loop.request.authority.count > 0
+      ? loop.request.authority : loop.request.table.value(loop.request.table.host)
     var host = authority.of(bytes)
     if let colon = host.lastIndex(of: 0x3A), !host[colon...].contains(0x5D) {
       host = UnsafeRawBufferPointer(rebasing: host[..<colon])
     }
-    let path = UnsafeRawBufferPointer(rebasing: request.path.of(bytes)[..<request.pathOnlyCount])
+    let path = UnsafeRawBufferPointer(rebasing: loop.request.path.of(bytes)[..<loop.request.pathOnlyCount])
     return listener.compiled.table.match(
-      RouteQuery(host: host, path: path, method: request.methodText.of(bytes))
-    ) { name in request.table.first(named: name, bytes)?.value.of(bytes) }
+      RouteQuery(host: host, path: path, method: loop.request.methodText.of(bytes))
+    ) { [loop] name in loop.request.table.first(named: name, bytes)?.value.of(bytes) }
   }
 
   func requestCompleted(_ now: UInt64) {

@@ -15,45 +15,41 @@ enum HeadWriter {
     var keepsTrace: Bool
   }
 
-  /// What a request head needs that is not in the received one.
-  struct RequestContext {
-    var route: CompiledRoute
-    var isInbound: Bool
-    /// The Host field to send; nil = the client's.
-    var host: [UInt8]?
-    var clientAddress: [UInt8]
-    var identity: Identity
-    /// Rendered `Name: value` lines of injected secrets.
-    var injected: [UInt8]
-  }
-
   /// Octets that a head may take beyond those of its source: our own field names, ids, separators.
   private static let ownRoom = 512
 
-  /// Writes the request head for the upstream. `head` is the parse of `bytes`.
+  /// Writes the request head for the upstream into the loop's scratch buffer. The loop's parsed request is that of
+  /// `bytes`; `host` is the Host field to send (nil = the client's), `client` the client's address for the forwarded
+  /// fields (nil = they are left as they are), `injected` rendered `Name: value` lines of secrets.
   static func request(
-    _ head: borrowing RequestHead, _ bytes: UnsafeRawBufferPointer, _ context: borrowing RequestContext,
-    to out: inout ByteBuffer
+    _ loop: LoopState, _ bytes: UnsafeRawBufferPointer, _ route: CompiledRoute, _ identity: Identity, host: [UInt8]?,
+    client: [UInt8]?, injected: [UInt8]
   ) {
-    let route = context.route
+    // Moved out for the while: a copy would retain what it holds.
+    var head = RequestHead()
+    swap(&head, &loop.request)
+    defer { swap(&head, &loop.request) }
+    write(head, bytes, route, identity, host: host, client: client, injected: injected, to: &loop.scratch)
+  }
+
+  private static func write(
+    _ head: borrowing RequestHead, _ bytes: UnsafeRawBufferPointer, _ route: CompiledRoute, _ identity: Identity,
+    host: [UInt8]?, client: [UInt8]?, injected: [UInt8], to out: inout ByteBuffer
+  ) {
     let clientHost =
-      head.authority.count > 0
-      ? head.authority.of(bytes)
-      : head.table.host >= 0
-        ? head.table.fields[head.table.host].value.of(bytes) : UnsafeRawBufferPointer(start: nil, count: 0)
+      (head.authority.count > 0 ? head.authority : head.table.value(head.table.host)).of(bytes)
     // The host may be written twice, a forwarded list is written anew.
     let room =
-      2 * bytes.count + (context.host?.count ?? 0) + context.clientAddress.count + context.injected.count
+      2 * bytes.count + (host?.count ?? 0) + (client?.count ?? 0) + injected.count
       + route.requestEdits.appended.count + (route.rewritePrefix?.to.count ?? 0) + ownRoom
     OctetWriter.append(to: &out, room: room) { out in
       out.bytes(head.methodText.of(bytes))
       out.octet(Octets.space)
       target(head, bytes, route, to: &out)
       out.text(" HTTP/1.1\r\nHost: ")
-      if let host = context.host { out.bytes(host) } else { out.bytes(clientHost) }
+      if let host { out.bytes(host) } else { out.bytes(clientHost) }
       out.text("\r\n")
-      let isInbound = context.isInbound
-      let identity = context.identity
+      let isInbound = client != nil
       copyFields(head.table, bytes, edits: route.requestEdits, to: &out) { known in
         switch known {
         case .host: true
@@ -63,11 +59,11 @@ enum HeadWriter {
         default: false
         }
       }
-      if isInbound { forwarded(head.table, bytes, context.clientAddress, clientHost, to: &out) }
+      if let client { forwarded(head.table, bytes, client, clientHost, to: &out) }
       identify(identity, to: &out)
       if head.wantsUpgrade { upgrade(head.table, bytes, to: &out) }
       out.bytes(route.requestEdits.appended)
-      out.bytes(context.injected)
+      out.bytes(injected)
       out.text("\r\n")
     }
   }
@@ -113,7 +109,8 @@ enum HeadWriter {
   ) {
     out.text("X-Forwarded-For: ")
     if table.forwardedFor >= 0 {
-      for field in table.fields where field.known == .forwardedFor {
+      for field in table.fields {
+        guard case .forwardedFor = field.known else { continue }
         out.bytes(field.value.of(bytes))
         out.text(", ")
       }
@@ -133,17 +130,28 @@ enum HeadWriter {
     out.text("Connection: Upgrade\r\n")
     guard table.upgrade >= 0 else { return }
     out.text("Upgrade: ")
-    out.bytes(table.fields[table.upgrade].value.of(bytes))
+    out.bytes(table.value(table.upgrade).of(bytes))
     out.text("\r\n")
   }
 
   /// How the response head ends the client's connection.
   enum Persistence { case silent, close, keepAlive }
 
-  /// Writes a response head for the client. `upgrades` keeps the upgrade fields of a 101.
+  /// Writes a response head for the client into the loop's scratch buffer. The loop's parsed response is that of
+  /// `bytes`; `upgrades` keeps the upgrade fields of a 101.
   static func response(
-    _ head: borrowing ResponseHead, _ bytes: UnsafeRawBufferPointer, edits: CompiledEdits?, persistence: Persistence,
-    unchunks: Bool, upgrades: Bool, to out: inout ByteBuffer
+    _ loop: LoopState, _ bytes: UnsafeRawBufferPointer, edits: CompiledEdits?, persistence: Persistence,
+    unchunks: Bool, upgrades: Bool
+  ) {
+    var head = ResponseHead()
+    swap(&head, &loop.response)
+    defer { swap(&head, &loop.response) }
+    write(head, bytes, edits, persistence, unchunks: unchunks, upgrades: upgrades, to: &loop.scratch)
+  }
+
+  private static func write(
+    _ head: borrowing ResponseHead, _ bytes: UnsafeRawBufferPointer, _ edits: CompiledEdits?,
+    _ persistence: Persistence, unchunks: Bool, upgrades: Bool, to out: inout ByteBuffer
   ) {
     let room = bytes.count + (edits?.appended.count ?? 0) + ownRoom
     OctetWriter.append(to: &out, room: room) { out in
@@ -153,7 +161,10 @@ enum HeadWriter {
       out.bytes(head.reason.of(bytes))
       out.text("\r\n")
       copyFields(head.table, bytes, edits: edits, to: &out) { known in
-        unchunks && (known == .transferEncoding || known == .trailer)
+        switch known {
+        case .transferEncoding, .trailer: unchunks
+        default: false
+        }
       }
       if upgrades { upgrade(head.table, bytes, to: &out) }
       switch persistence {
@@ -177,16 +188,17 @@ enum HeadWriter {
     var lengths = 0
     for field in table.fields {
       var dropped = false
-      if field.known != .other {
-        dropped = field.known.isHopByHop || drops(field.known)
-        if field.known == .contentLength {
-          // A repeated equal length is sent once.
-          dropped = lengths > 0
-          lengths += 1
-        }
-      }
-      if looksAtNames, !dropped, field.known != .contentLength, field.known != .transferEncoding {
-        dropped = isNamed(field, table, bytes, edits)
+      // Matched, not compared: `==` of another module's enum is a call.
+      switch field.known {
+      case .other: dropped = looksAtNames && isNamed(field, table, bytes, edits)
+      case .contentLength:
+        // A repeated equal length is sent once.
+        dropped = lengths > 0
+        lengths += 1
+      case .transferEncoding: dropped = drops(.transferEncoding)
+      default:
+        dropped =
+          field.known.isHopByHop || drops(field.known) || looksAtNames && isNamed(field, table, bytes, edits)
       }
       if dropped {
         if end > run { out.bytes(UnsafeRawBufferPointer(rebasing: bytes[run..<end])) }

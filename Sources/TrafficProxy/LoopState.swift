@@ -56,7 +56,10 @@ final class ProxyShared: Sendable {
 
   @inline(__always)
   func isDraining(_ direction: Direction) -> Bool {
-    direction == .inbound ? drainingInbound.load(ordering: .relaxed) : drainingOutbound.load(ordering: .relaxed)
+    switch direction {
+    case .inbound: drainingInbound.load(ordering: .relaxed)
+    case .outbound: drainingOutbound.load(ordering: .relaxed)
+    }
   }
 }
 

@@ -97,6 +97,7 @@ final class CompiledRoute: Sendable {
 final class CompiledListener: Sendable {
   let name: String
   let direction: Direction
+  let isInbound: Bool
   let isTCP: Bool
   let table: RouteTable
   let routes: [CompiledRoute]
@@ -110,6 +111,7 @@ final class CompiledListener: Sendable {
   init(_ listener: ListenerConfiguration) {
     name = listener.name
     direction = listener.direction
+    isInbound = listener.direction == .inbound
     isTCP = listener.listenerProtocol == .tcp
     table = RouteTable(listener.routes)
     routes = listener.routes.map { CompiledRoute($0, listener) }

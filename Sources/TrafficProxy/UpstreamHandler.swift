@@ -246,7 +246,7 @@ final class UpstreamHandler: Timed, ChannelDuplexHandler {
     if status < 200 { return downstream.interim(head) }
     let framing = loop.response.framing(for: downstream.exchange.method)
     body = BodyDecoder(framing)
-    keepsAlive = loop.response.keepsAlive && framing != .untilClose
+    keepsAlive = loop.response.keepsAlive && !body.endsWithConnection
     served += 1
     if downstream.withholds(status: status) {
       // The next try begins on another connection; this one is not worth reading to its end.
