@@ -149,3 +149,7 @@ extension Seen {
     }
   }
 }
+
+extension HTTP2Event {
+  var isOversized: Bool { if case .oversizedRequest = self { true } else { false } }
+}
