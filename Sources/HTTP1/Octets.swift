@@ -14,7 +14,7 @@ package struct OctetRange: Sendable, Equatable {
   package static let empty = OctetRange(0, 0)
 
   /// The octets themselves; `bytes` is the head that was parsed.
-  @inlinable
+  @inlinable @inline(__always)
   package func of(_ bytes: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
     UnsafeRawBufferPointer(rebasing: bytes[start..<(start + count)])
   }
@@ -28,20 +28,20 @@ package enum Octets {
   package static let tab: UInt8 = 9
 
   /// `tchar` of RFC 9110 section 5.6.2.
-  @inline(__always)
+  @inlinable @inline(__always)
   package static func isToken(_ octet: UInt8) -> Bool {
     if octet < 64 { return (0x03ff_6cfa_0000_0000 as UInt64) >> UInt64(octet) & 1 == 1 }
     if octet < 128 { return (0x57ff_ffff_c7ff_fffe as UInt64) >> UInt64(octet &- 64) & 1 == 1 }
     return false
   }
 
-  @inline(__always)
+  @inlinable @inline(__always)
   package static func lowercased(_ octet: UInt8) -> UInt8 {
     octet &- 65 < 26 ? octet | 0x20 : octet
   }
 
   /// True when both hold the same text but for ASCII case. `lowercase` must already be lower case.
-  @inline(__always)
+  @inlinable @inline(__always)
   package static func equal(_ bytes: UnsafeRawBufferPointer, ignoringCase lowercase: StaticString) -> Bool {
     guard bytes.count == lowercase.utf8CodeUnitCount else { return false }
     let expected = lowercase.utf8Start
@@ -120,7 +120,7 @@ package enum Octets {
 
   /// The offset of the first octet at or after `start` that may not stand in a field value: a control other than
   /// HTAB. Looks at eight octets at a time.
-  @inline(__always)
+  @inlinable @inline(__always)
   package static func endOfValue(_ bytes: UnsafeRawBufferPointer, from start: Int) -> Int {
     var position = start
     while true {

@@ -60,8 +60,7 @@ final class Endpoint {
   private func look(_ event: HTTP2Event) -> Seen {
     switch event {
     case .request, .informational, .response, .trailers: return Seen(event: event, head: String(buffer: workspace.head))
-    case .data(_, let at, let count, _):
-      return Seen(event: event, content: input.getBytes(at: at, length: count) ?? [])
+    case .data(_, let count, _): return Seen(event: event, content: input.readBytes(length: count) ?? [])
     default: return Seen(event: event)
     }
   }
@@ -71,6 +70,15 @@ final class Endpoint {
   var problem: ConnectionProblem? { connection.problem }
   var deadline: UInt64 { connection.deadline }
   var blockBytes: Int { connection.block.readableBytes }
+  var orphaned: Int { connection.orphaned }
+  var credit: Int { connection.credit }
+  var receiveWindow: Int { connection.receiveWindow }
+  var isDrained: Bool { connection.isDrained }
+  var openness: HTTP2Connection.Openness { connection.openness }
+  func nextWritable() -> StreamKey? { connection.nextWritable() }
+  func beginData(_ key: StreamKey, _ wanted: Int, end: Bool) -> Int {
+    connection.beginData(key, wanted, endStream: end, to: &out, now: now)
+  }
   var slots: Int { connection.streams.slots.count }
   func tick(at time: UInt64) -> HTTP2Event { connection.tick(to: &out, now: time) }
 
@@ -135,9 +143,13 @@ extension Seen {
   var key: StreamKey? {
     switch event {
     case .request(let key, _), .oversizedRequest(let key, _), .informational(let key), .response(let key, _),
-      .trailers(let key), .data(let key, _, _, _), .reset(let key, _, _), .stalled(let key):
+      .trailers(let key), .data(let key, _, _), .reset(let key, _, _), .stalled(let key):
       key
     default: nil
     }
   }
+}
+
+extension HTTP2Event {
+  var isOversized: Bool { if case .oversizedRequest = self { true } else { false } }
 }

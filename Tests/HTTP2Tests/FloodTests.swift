@@ -169,6 +169,25 @@ import Testing
     #expect(server.problem == .blockTooLarge)
   }
 
+  /// One octet each that stands for four thousand: the list ends at four times its limit, not at 64 MiB.
+  @Test func compressionBomb() {
+    let server = Endpoint.server()
+    let large = [0x40] + Wire.string([0x78]) + Wire.string([UInt8](repeating: 0x79, count: 4000))
+    let block = Wire.block(Wire.get) + large + [UInt8](repeating: 0xBE, count: 50)
+    #expect(server.receive(Wire.frame(1, 5, 1, block)).map(\.event).first?.isOversized == true)
+    #expect(server.refusal() == "none")
+    server.receive(Wire.frame(1, 5, 3, Wire.block(Wire.get) + [UInt8](repeating: 0xBE, count: 16_000)))
+    #expect(server.refusal() == "GOAWAY ENHANCE_YOUR_CALM")
+    #expect(server.problem == .listTooLarge)
+    // Names from the table, each time with a new value.
+    let names = Endpoint.server()
+    let long = [0x40] + Wire.string([UInt8](repeating: 0x78, count: 3900)) + Wire.string([0x79])
+    names.receive(Wire.frame(1, 5, 1, Wire.block(Wire.get) + long))
+    let again = (0..<4000).flatMap { _ in [0x0F, 0x2F, 0x00] as [UInt8] }
+    names.receive(Wire.frame(1, 5, 3, Wire.block(Wire.get) + again))
+    #expect(names.problem == .listTooLarge)
+  }
+
   @Test func blocksAndPrefacesAreTimed() {
     let silent = Endpoint(.server)
     #expect(silent.deadline == silent.now + 10_000_000_000)

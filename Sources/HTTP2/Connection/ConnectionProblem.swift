@@ -6,7 +6,7 @@ package enum ConnectionProblem: UInt8, Error, Sendable, Equatable, CaseIterable 
   case invalidSetting, windowSettingTooLarge, unaskedAcknowledgement
   case zeroIncrement, windowOverflow, windowExceeded
   case compression
-  case blockTooLarge, tooManyContinuations, tooManyFrames, tooManyResets
+  case blockTooLarge, listTooLarge, tooManyContinuations, tooManyFrames, tooManyResets
   case settingsTimeout, headTimeout
   case goAwayIncreased
 
@@ -16,7 +16,7 @@ package enum ConnectionProblem: UInt8, Error, Sendable, Equatable, CaseIterable 
     case .closedStream: .streamClosed
     case .windowSettingTooLarge, .windowOverflow, .windowExceeded: .flowControlError
     case .compression: .compressionError
-    case .blockTooLarge, .tooManyContinuations, .tooManyFrames, .tooManyResets: .enhanceYourCalm
+    case .blockTooLarge, .listTooLarge, .tooManyContinuations, .tooManyFrames, .tooManyResets: .enhanceYourCalm
     case .settingsTimeout: .settingsTimeout
     case .headTimeout: .enhanceYourCalm
     default: .protocolError
@@ -48,6 +48,7 @@ package enum ConnectionProblem: UInt8, Error, Sendable, Equatable, CaseIterable 
     case .windowExceeded: "more DATA than the connection's window allows"
     case .compression: "a field block cannot be decoded"
     case .blockTooLarge: "a field block is larger than the limit"
+    case .listTooLarge: "a field list is larger than four times the limit"
     case .tooManyContinuations: "a field block has too many CONTINUATION frames"
     case .tooManyFrames: "too many frames that carry nothing"
     case .tooManyResets: "too many streams reset"

@@ -30,6 +30,7 @@ extension HTTP2Connection {
     streams.slots[slot].receiveWindow &-= length
     streams.slots[slot].held &+= length
     let ends = frame.has(FrameFlags.endStream)
+    dataKey = key(slot)
     if frame.has(FrameFlags.padded) {
       guard length > 0 else { return fail(.frameSize, to: &out) }
       // Taken as a whole, which is at most 16 KiB.
@@ -37,7 +38,6 @@ extension HTTP2Connection {
       return nil
     }
     if length == 0, !ends, !spendIdleFrame(now: now) { return fail(.tooManyFrames, to: &out) }
-    dataKey = key(slot)
     payloadLeft = length
     stage = .data
     if !owe(slot, length, ends) {
@@ -66,40 +66,44 @@ extension HTTP2Connection {
   /// Hands on as much of an unpadded frame as is there.
   mutating func readData(_ input: inout ByteBuffer) -> HTTP2Event? {
     let count = min(payloadLeft, input.readableBytes)
-    let at = input.readerIndex
-    input.moveReaderIndex(forwardBy: count)
     payloadLeft &-= count
     let isLast = payloadLeft == 0
     if isLast { stage = .header }
     let slot = live(dataKey)
-    // Reset by the driver meanwhile: what it held was credited then.
-    if slot < 0 { return nil }
-    return deliver(slot, at: at, count: count, ends: isLast && frame.has(FrameFlags.endStream))
+    if slot < 0 {
+      // Reset by the driver meanwhile: what it held was credited then.
+      input.moveReaderIndex(forwardBy: count)
+      return nil
+    }
+    return deliver(slot, count: count, ends: isLast && frame.has(FrameFlags.endStream))
   }
 
-  /// A padded frame, whole.
-  mutating func paddedData(
-    _ bytes: UnsafeRawBufferPointer, _ at: Int, to out: inout ByteBuffer, now: UInt64
-  ) -> HTTP2Event? {
-    let padding = Int(bytes[0])
-    guard padding < bytes.count else { return fail(.invalidPadding, to: &out) }
-    let count = bytes.count - padding - 1
+  /// A padded frame, all of which is there.
+  mutating func readPaddedData(_ input: inout ByteBuffer, to out: inout ByteBuffer, now: UInt64) -> HTTP2Event? {
+    let length = frame.length
+    let padding = input.withUnsafeReadableBytes { Int($0[0]) }
+    guard padding < length else { return fail(.invalidPadding, to: &out) }
+    let count = length - padding - 1
     let ends = frame.has(FrameFlags.endStream)
-    let slot = streams.find(frame.stream)
+    stage = .skipped
+    payloadLeft = length
+    let slot = live(dataKey)
     // Reset by the driver while the frame was coming in.
     if slot < 0 { return nil }
     if count == 0, !ends, !spendIdleFrame(now: now) { return fail(.tooManyFrames, to: &out) }
     if !owe(slot, count, ends) { return fail(slot, .protocolError, to: &out, now: now) }
-    consumed(key(slot), padding + 1, to: &out)
-    return deliver(slot, at: at + 1, count: count, ends: ends)
+    consumed(dataKey, padding + 1, to: &out)
+    input.moveReaderIndex(forwardBy: 1)
+    payloadLeft = padding
+    return deliver(slot, count: count, ends: ends)
   }
 
-  private mutating func deliver(_ slot: Int, at: Int, count: Int, ends: Bool) -> HTTP2Event? {
+  private mutating func deliver(_ slot: Int, count: Int, ends: Bool) -> HTTP2Event? {
     let key = key(slot)
     if ends { endRemote(slot) }
     guard count > 0 || ends else { return nil }
     idleFrames.refund(FloodBudget.unit)
-    return .data(key, at: at, count: count, endStream: ends)
+    return .data(key, count: count, endStream: ends)
   }
 
   /// The peer has ended its side.

@@ -67,7 +67,7 @@ extension HTTP2Connection {
     do {
       try decoder.decode(fields, into: &workspace.list)
     } catch {
-      return fail(.compression, to: &out)
+      return fail(error == .listTooLarge ? .listTooLarge : .compression, to: &out)
     }
     let ends = blockFlags & FrameFlags.endStream != 0
     let slot = streams.find(id)

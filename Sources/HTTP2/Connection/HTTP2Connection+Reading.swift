@@ -3,8 +3,7 @@ package import NIOCore
 /// From octets to frames.
 extension HTTP2Connection {
   /// Reads `input` up to the first thing that the driver has to know. To be called again until it says `needsInput`;
-  /// what is then left in `input` is the beginning of a frame, at most 16 KiB. Indices of the event are indices of
-  /// `input`, which must not be changed before the event was dealt with.
+  /// what is then left in `input` is the beginning of a frame, at most 16 KiB and its header.
   package mutating func next(
     _ input: inout ByteBuffer, _ workspace: inout HTTP2Workspace, to out: inout ByteBuffer, now: UInt64
   ) -> HTTP2Event {
@@ -22,10 +21,13 @@ extension HTTP2Connection {
         if let event = begin(to: &out, now: now) { return event }
       case .payload:
         guard input.readableBytes >= frame.length else { return .needsInput }
-        let at = input.readerIndex
+        if frame.type == FrameType.data {
+          if let event = readPaddedData(&input, to: &out, now: now) { return event }
+          continue
+        }
         stage = .header
         let event = input.withUnsafeReadableBytes { bytes in
-          payload(UnsafeRawBufferPointer(rebasing: bytes[..<frame.length]), at, &workspace, to: &out, now: now)
+          payload(UnsafeRawBufferPointer(rebasing: bytes[..<frame.length]), &workspace, to: &out, now: now)
         }
         input.moveReaderIndex(forwardBy: frame.length)
         if let event { return event }
@@ -93,12 +95,11 @@ extension HTTP2Connection {
   }
 
   private mutating func payload(
-    _ bytes: UnsafeRawBufferPointer, _ at: Int, _ workspace: inout HTTP2Workspace, to out: inout ByteBuffer, now: UInt64
+    _ bytes: UnsafeRawBufferPointer, _ workspace: inout HTTP2Workspace, to out: inout ByteBuffer, now: UInt64
   ) -> HTTP2Event? {
     switch frame.type {
     case FrameType.headers: headers(bytes, &workspace, to: &out, now: now)
     case FrameType.continuation: continuation(bytes, &workspace, to: &out, now: now)
-    case FrameType.data: paddedData(bytes, at, to: &out, now: now)
     case FrameType.settings: settings(bytes, to: &out, now: now)
     case FrameType.ping: ping(bytes, to: &out, now: now)
     case FrameType.goAway: goAway(bytes, to: &out, now: now)

@@ -165,6 +165,9 @@ package struct HTTP2Connection: ~Copyable {
   mutating func fail(_ problem: ConnectionProblem, to out: inout ByteBuffer) -> HTTP2Event {
     self.problem = problem
     stage = .over
+    // Every key is stale from here on.
+    streams = StreamTable()
+    blockedCount = 0
     FrameWriter.goAway(last: min(lastPeerStream, goAwayLast), problem.code, problem.reason, to: &out)
     closing = .final
     headDeadline = .max

@@ -17,8 +17,9 @@ package enum HTTP2Event: Sendable, Equatable {
   case response(StreamKey, endStream: Bool)
   /// Trailers, which end the stream: field lines and an empty line are in the workspace.
   case trailers(StreamKey)
-  /// Content at this index of the input buffer. Tell `consumed` when it is drained. `count` may be 0 at the end.
-  case data(StreamKey, at: Int, count: Int, endStream: Bool)
+  /// Content: the next `count` octets of the input buffer. Read them, all of them, before the next call; tell
+  /// `consumed` once they are drained. `count` may be 0 at the end of the stream.
+  case data(StreamKey, count: Int, endStream: Bool)
   /// The stream is over, though not complete: by the peer's RST_STREAM or GOAWAY, or because of what it sent.
   case reset(StreamKey, ErrorCode, byPeer: Bool)
   /// A stream has waited for the peer's window for `stallTime`; the driver may reset it.
@@ -29,6 +30,6 @@ package enum HTTP2Event: Sendable, Equatable {
   case pong(UInt64)
   /// The peer wants no more streams on this connection. The open ones go on.
   case goAway(ErrorCode)
-  /// The connection is over: send what was written, then close it. `problem` says why.
+  /// The connection is over, and every stream with it: send what was written, then close it. `problem` says why.
   case failed
 }

@@ -25,6 +25,8 @@ package struct FieldList: ~Copyable {
   package let limits: FieldListLimits
   /// The block holds more than the limits allow; what came after was decoded and dropped.
   package private(set) var isOverLimit = false
+  /// So much came after the limit that decoding on costs more than the peer is worth: four times the octets.
+  var isFarOverLimit: Bool { size > 4 &* limits.octets }
   private var used = 0
   private var tail = 0
   private var size = 0
@@ -82,13 +84,16 @@ package struct FieldList: ~Copyable {
   @inline(__always)
   var pendingCount: Int { tail &- used }
 
+  /// Counts a field that is dropped without having been written.
+  @inline(__always)
+  mutating func skip(_ octets: Int) { size &+= octets &+ 32 }
+
   /// Makes the octets written since the last field a field, or drops them when a limit is passed.
   @inline(__always)
   mutating func close(nameCount: Int, valueCount: Int, token: FieldToken, flags: FieldFlags) {
     size &+= nameCount &+ valueCount &+ 32
     if size > limits.octets || fields.count == limits.fields {
       isOverLimit = true
-      // Counting on could overflow only after 2^63 octets.
       tail = used
       return
     }

@@ -3,6 +3,8 @@
 package enum HPACKError: Error, Sendable, Equatable {
   case truncated, integerTooLarge, indexOutOfRange, invalidHuffman
   case sizeUpdateAfterField, sizeUpdateTooLarge, missingSizeUpdate
+  /// The list is four times as large as the limit: it is not decoded to its end.
+  case listTooLarge
 }
 
 /// Decodes field blocks (RFC 7541). One per connection and direction.
@@ -51,6 +53,7 @@ package struct HPACKDecoder: ~Copyable {
         try literal(first, block, &position, into: &list)
       }
       isStart = false
+      if list.isOverLimit, list.isFarOverLimit { throw .listTooLarge }
     }
   }
 
@@ -67,6 +70,10 @@ package struct HPACKDecoder: ~Copyable {
       let age = index &- StaticTable.count &- 1
       guard age < table.count else { throw .indexOutOfRange }
       let entry = table.entry(table.next &- 1 &- age)
+      if list.isOverLimit {
+        list.skip(Int(entry.nameCount &+ entry.valueCount))
+        return
+      }
       list.append(table.nameAndValue(entry))
       list.close(
         nameCount: Int(entry.nameCount), valueCount: Int(entry.valueCount), token: entry.token, flags: entry.flags)
