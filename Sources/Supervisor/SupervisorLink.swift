@@ -33,6 +33,9 @@ package final class SupervisorLink: Sendable {
     }
   }
 
+  /// Ends `frames()`, so that this worker exits and another one takes its place.
+  package func leave() { shutdown(descriptor, CInt(SHUT_RD)) }
+
   /// The supervisor's frames with their descriptors (close-on-exec), which the taker owns. To be called once.
   /// The stream ends when the supervisor is gone or breaks the format: the worker must exit then.
   package func frames() -> AsyncStream<(SupervisorFrame, [CInt])> {

@@ -4,6 +4,7 @@ import NIOCore
 import NIOHTTP1
 import NIOPosix
 import Supervisor
+import Vocabulary
 
 /// One probe of the app, made past the proxy path.
 struct AppProbe: Sendable {
@@ -118,12 +119,5 @@ struct ProbeThread {
     }
     pthread_detach(thread)
     return true
-  }
-}
-
-extension Duration {
-  /// Whole nanoseconds, at most 292 years.
-  var inNanoseconds: Int64 {
-    components.seconds * 1_000_000_000 + components.attoseconds / 1_000_000_000
   }
 }
