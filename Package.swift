@@ -118,13 +118,13 @@ let package = Package(
       name: "supervisor-host", dependencies: ["Supervisor"], path: "Tests/Programs/SupervisorHost",
       swiftSettings: strict),
 
-    tests("Vocabulary"),
+    tests("Vocabulary", ["Resilience"]),
     tests("Resilience"),
     tests("Telemetry"),
     tests("HTTP1", [nio]),
     tests("Traffic", ["Vocabulary", "Telemetry", "Resilience"]),
-    tests("Logs", ["Vocabulary", "Telemetry"]),
-    tests("Secrets", ["Vocabulary", "Telemetry", "CZlib", crypto]),
+    tests("Logs", ["Vocabulary", "Telemetry", "Resilience"]),
+    tests("Secrets", ["Vocabulary", "Telemetry", "Resilience", "CZlib", crypto]),
     tests(
       "TrafficProxy", ["Traffic", "HTTP1", "Telemetry", "Vocabulary", "Secrets", "CLinux", nio, nioPosix, logging]),
     tests("LogShipper", ["Logs", "Telemetry", "Vocabulary", "Secrets", "CLinux", nio, nioPosix, logging]),
@@ -134,8 +134,8 @@ let package = Package(
         "Secrets", "Telemetry", "Vocabulary", "CLinux", nio, nioPosix, logging,
         .product(name: "NIOHTTP1", package: "swift-nio"),
       ]),
-    tests("Supervisor", ["Telemetry", "Vocabulary", "CLinux", "supervisor-host"], exclude: ["Fixtures"]),
-    tests("ConfigurationFile", ["Vocabulary", "Telemetry", "Traffic", "Logs", "Secrets", "Supervisor"]),
+    tests("Supervisor", ["Telemetry", "Vocabulary", "Resilience", "CLinux", "supervisor-host"], exclude: ["Fixtures"]),
+    tests("ConfigurationFile", ["Vocabulary", "Telemetry", "Resilience", "Traffic", "Logs", "Secrets", "Supervisor"]),
     tests("Admin", ["Telemetry", "Vocabulary", nio, nioPosix, logging]),
   ],
   swiftLanguageModes: [.v6]
