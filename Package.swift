@@ -49,6 +49,7 @@ let package = Package(
     .systemLibrary(name: "CPCRE2", providers: [.apt(["libpcre2-dev"])]),
     .systemLibrary(name: "CZlib", providers: [.apt(["zlib1g-dev"])]),
     room("Vocabulary"),
+    room("Threads"),
     room("Resilience"),
     room("Telemetry"),
 
@@ -68,7 +69,7 @@ let package = Package(
     room(
       "LogShipper",
       [
-        "Logs", "Secrets", "Telemetry", "Vocabulary", "Resilience", "CLinux", nio, nioHTTP1, nioPosix, nioSSL,
+        "Logs", "Secrets", "Telemetry", "Threads", "Vocabulary", "Resilience", "CLinux", nio, nioHTTP1, nioPosix, nioSSL,
         asyncHTTPClient, logging,
       ]),
     room(
@@ -77,7 +78,7 @@ let package = Package(
         "Secrets", "Telemetry", "Vocabulary", "Resilience", "CLinux", nio, nioPosix, nioSSL, asyncHTTPClient, logging,
         .product(name: "NIOHTTP1", package: "swift-nio"),
       ]),
-    room("Supervisor", ["CLinux", "Telemetry", "Vocabulary", "Resilience"]),
+    room("Supervisor", ["CLinux", "Telemetry", "Threads", "Vocabulary", "Resilience"]),
 
     // Floor 3: what users talk to.
     room(
@@ -96,7 +97,7 @@ let package = Package(
     .executableTarget(
       name: "outrider",
       dependencies: [
-        "CLinux", "Vocabulary", "Resilience", "Telemetry", "HTTP1", "Traffic", "Logs", "Secrets",
+        "CLinux", "Vocabulary", "Threads", "Resilience", "Telemetry", "HTTP1", "Traffic", "Logs", "Secrets",
         "TrafficProxy", "LogShipper", "SecretAgent", "Supervisor", "ConfigurationFile", "Admin",
         nio, nioPosix, logging, asyncHTTPClient,
         .product(name: "NIOHTTP1", package: "swift-nio"),

@@ -4,6 +4,7 @@ package import Logs
 package import NIOCore
 import Synchronization
 package import Telemetry
+import Threads
 package import Vocabulary
 
 /// The log pipeline of a worker: sources → spool → sinks. Its state lives in `spool/ store/ checkpoints/ dead-letter/`

@@ -4,6 +4,7 @@ import Logs
 import NIOCore
 import Synchronization
 import Telemetry
+import Threads
 import Vocabulary
 
 /// A sink of any kind.
