@@ -50,6 +50,7 @@ let package = Package(
     .systemLibrary(name: "CPCRE2", providers: [.apt(["libpcre2-dev"])]),
     .systemLibrary(name: "CZlib", providers: [.apt(["zlib1g-dev"])]),
     room("Vocabulary"),
+    room("Threads"),
     room("Resilience"),
     room("Telemetry"),
 
@@ -70,7 +71,7 @@ let package = Package(
     room(
       "LogShipper",
       [
-        "Logs", "Secrets", "Telemetry", "Vocabulary", "Resilience", "CLinux", nio, nioHTTP1, nioPosix, nioSSL,
+        "Logs", "Secrets", "Telemetry", "Threads", "Vocabulary", "Resilience", "CLinux", nio, nioHTTP1, nioPosix, nioSSL,
         asyncHTTPClient, logging,
       ]),
     room(
@@ -79,7 +80,7 @@ let package = Package(
         "Secrets", "Telemetry", "Vocabulary", "Resilience", "CLinux", nio, nioPosix, nioSSL, asyncHTTPClient, logging,
         .product(name: "NIOHTTP1", package: "swift-nio"),
       ]),
-    room("Supervisor", ["CLinux", "Telemetry", "Vocabulary", "Resilience"]),
+    room("Supervisor", ["CLinux", "Telemetry", "Threads", "Vocabulary", "Resilience"]),
 
     // Floor 3: what users talk to.
     room(
@@ -98,7 +99,7 @@ let package = Package(
     .executableTarget(
       name: "outrider",
       dependencies: [
-        "CLinux", "Vocabulary", "Resilience", "Telemetry", "HTTP1", "Traffic", "Logs", "Secrets",
+        "CLinux", "Vocabulary", "Threads", "Resilience", "Telemetry", "HTTP1", "Traffic", "Logs", "Secrets",
         "TrafficProxy", "LogShipper", "SecretAgent", "Supervisor", "ConfigurationFile", "Admin",
         nio, nioPosix, logging, asyncHTTPClient,
         .product(name: "NIOHTTP1", package: "swift-nio"),
@@ -120,15 +121,15 @@ let package = Package(
       name: "supervisor-host", dependencies: ["Supervisor"], path: "Tests/Programs/SupervisorHost",
       swiftSettings: strict),
 
-    tests("Vocabulary"),
+    tests("Vocabulary", ["Resilience"]),
     tests("Resilience"),
     tests("Telemetry"),
     tests("HTTP1", [nio]),
     // NIOHPACK is the oracle of our own HPACK.
     tests("HTTP2", ["HTTP1", nio, .product(name: "NIOHPACK", package: "swift-nio-http2")]),
     tests("Traffic", ["Vocabulary", "Telemetry", "Resilience"]),
-    tests("Logs", ["Vocabulary", "Telemetry"]),
-    tests("Secrets", ["Vocabulary", "Telemetry", "CZlib", crypto]),
+    tests("Logs", ["Vocabulary", "Telemetry", "Resilience"]),
+    tests("Secrets", ["Vocabulary", "Telemetry", "Resilience", "CZlib", crypto]),
     tests(
       "TrafficProxy", ["Traffic", "HTTP1", "Telemetry", "Vocabulary", "Secrets", "CLinux", nio, nioPosix, logging]),
     tests("LogShipper", ["Logs", "Telemetry", "Vocabulary", "Secrets", "CLinux", nio, nioPosix, logging]),
@@ -138,8 +139,8 @@ let package = Package(
         "Secrets", "Telemetry", "Vocabulary", "CLinux", nio, nioPosix, logging,
         .product(name: "NIOHTTP1", package: "swift-nio"),
       ]),
-    tests("Supervisor", ["Telemetry", "Vocabulary", "CLinux", "supervisor-host"], exclude: ["Fixtures"]),
-    tests("ConfigurationFile", ["Vocabulary", "Telemetry", "Traffic", "Logs", "Secrets", "Supervisor"]),
+    tests("Supervisor", ["Telemetry", "Vocabulary", "Resilience", "CLinux", "supervisor-host"], exclude: ["Fixtures"]),
+    tests("ConfigurationFile", ["Vocabulary", "Telemetry", "Resilience", "Traffic", "Logs", "Secrets", "Supervisor"]),
     tests("Admin", ["Telemetry", "Vocabulary", nio, nioPosix, logging]),
   ],
   swiftLanguageModes: [.v6]

@@ -18,9 +18,9 @@ package struct AdminServer: Sendable {
     self.logger = logger
   }
 
-  /// Serves on a bound descriptor, which it owns from here on, until the task is cancelled. A network socket may be
-  /// reached by a web page in the user's browser and refuses what one can send; a Unix socket may not.
-  package func serve(descriptor: CInt, isNetwork: Bool) async throws {
+  /// Serves on a bound descriptor, which it owns from here on. A network socket may be reached by a web page in the
+  /// user's browser and refuses what one can send; a Unix socket may not.
+  package func open(descriptor: CInt, isNetwork: Bool) async throws -> AdminListener {
     let responder = router(isNetwork: isNetwork).buildResponder()
     let logger = logger
     let http1 = HTTP1Channel { request, writer, channel in
@@ -31,13 +31,16 @@ package struct AdminServer: Sendable {
     let server = try await ServerBootstrap(group: group)
       .childChannelOption(.allowRemoteHalfClosure, value: true)
       .bind(descriptor) { channel in http1.setup(channel: channel, logger: logger) }
-    try await server.executeThenClose { connections in
-      try await withThrowingDiscardingTaskGroup { tasks in
-        for try await connection in connections {
-          tasks.addTask { await http1.handle(value: connection, logger: logger) }
+    let serving = Task {
+      try await server.executeThenClose { connections in
+        try await withThrowingDiscardingTaskGroup { tasks in
+          for try await connection in connections {
+            tasks.addTask { await http1.handle(value: connection, logger: logger) }
+          }
         }
       }
     }
+    return AdminListener(channel: server.channel, serving: serving)
   }
 
   /// Every path of the admin API, in one list.
@@ -75,6 +78,25 @@ package struct AdminServer: Sendable {
     Response(
       status: status, headers: [.contentType: type, .cacheControl: "no-store"],
       body: ResponseBody(byteBuffer: ByteBuffer(string: body)))
+  }
+}
+
+/// The admin API on one socket.
+package struct AdminListener: Sendable {
+  fileprivate let channel: any Channel
+  fileprivate let serving: Task<Void, any Error>
+
+  /// Ends with every connection cut.
+  package func stop() { serving.cancel() }
+
+  /// Takes no more connections. Those that are open have `grace` to be answered, without waiting here.
+  package func close(grace: Duration = .seconds(5)) async {
+    try? await channel.close()
+    let serving = serving
+    Task {
+      try? await Task.sleep(for: grace)
+      serving.cancel()
+    }
   }
 }
 

@@ -8,6 +8,8 @@ package struct ConfigurationDiff: Sendable, Equatable {
   package enum Part: String, Sendable, CaseIterable {
     case app, inbound, outbound, clusters, threads, sources, transforms, spool, sinks, stores, values, files, admin
     case shutdown, state
+    /// Whatever has no part of its own here.
+    case other
   }
 
   package struct Change: Sendable, Equatable {
@@ -19,11 +21,15 @@ package struct ConfigurationDiff: Sendable, Equatable {
   package var changes: [Change] = []
   /// The command, directory, user, group, variables or address of the app differ.
   package var needsAppRestart = false
-  /// What only a new process can take: threads, the state directory, the spool's path.
-  package var needsSidecarRestart = false
+  /// What only a new worker can take, by key: `state`, `threads`, `logs.spool.path`.
+  package var waitsForProcess: [String] = []
+  package var needsSidecarRestart: Bool { !waitsForProcess.isEmpty }
 
   package var isEmpty: Bool { changes.isEmpty }
   package var parts: Set<Part> { Set(changes.map(\.part)) }
+
+  /// Whether one of these parts has changed, or something that has no part of its own.
+  package func touches(_ parts: Part...) -> Bool { !self.parts.isDisjoint(with: parts + [.other]) }
 
   /// One line, for example `inbound (web), sinks (es)`; `nothing` when equal.
   package var summary: String {
@@ -64,11 +70,43 @@ extension OutriderConfiguration {
     diff.add(.admin, old.admin, admin)
     diff.add(.shutdown, old.shutdown, shutdown)
     diff.add(.state, old.stateDirectory, stateDirectory)
+    diff.add(.other, old, rest(of: old))
     diff.needsAppRestart = app.startsDifferently(from: old.app)
-    diff.needsSidecarRestart =
-      old.stateDirectory != stateDirectory || old.traffic.threads != traffic.threads
-      || old.logs.spool.path != logs.spool.path
+    if old.stateDirectory != stateDirectory { diff.waitsForProcess.append("state") }
+    if old.traffic.threads != traffic.threads { diff.waitsForProcess.append("threads") }
+    if old.logs.spool.path != logs.spool.path { diff.waitsForProcess.append("logs.spool.path") }
     return diff
+  }
+
+  /// This configuration with what only a new worker can take as it is in `old`.
+  package func keepingProcess(of old: OutriderConfiguration) -> OutriderConfiguration {
+    var kept = self
+    kept.stateDirectory = old.stateDirectory
+    kept.traffic.threads = old.traffic.threads
+    kept.logs.spool.path = old.logs.spool.path
+    return kept
+  }
+
+  /// This configuration with every part that the diff names as it is in `old`: equal to it, unless something is new in
+  /// the house that the diff does not know.
+  private func rest(of old: OutriderConfiguration) -> OutriderConfiguration {
+    var rest = self
+    rest.app = old.app
+    rest.traffic.inbound = old.traffic.inbound
+    rest.traffic.outbound = old.traffic.outbound
+    rest.traffic.clusters = old.traffic.clusters
+    rest.traffic.threads = old.traffic.threads
+    rest.logs.sources = old.logs.sources
+    rest.logs.transforms = old.logs.transforms
+    rest.logs.spool = old.logs.spool
+    rest.logs.sinks = old.logs.sinks
+    rest.secrets.stores = old.secrets.stores
+    rest.secrets.values = old.secrets.values
+    rest.secrets.files = old.secrets.files
+    rest.admin = old.admin
+    rest.shutdown = old.shutdown
+    rest.stateDirectory = old.stateDirectory
+    return rest
   }
 }
 

@@ -13,7 +13,8 @@ final class AppStream {
 
   let descriptor: CInt
   let stream: LogStream
-  private let shipper: LineShipper
+  /// Changes between two steps, with the configuration.
+  var shipper: LineShipper
   private let isPipe: Bool
   private let partialPath: String
   private let copyIn: CInt

@@ -2,6 +2,7 @@ import Glibc
 import Logging
 import Logs
 import NIOCore
+import Synchronization
 import Telemetry
 import Vocabulary
 
@@ -13,6 +14,7 @@ final class ElasticsearchSink: Sendable {
   private let client: BulkClient
   private let deadLetter: String
   private let logger: Logger
+  private let task = Mutex<Task<Void, Never>?>(nil)
   private let wakes: AsyncStream<Void>
   private let waker: AsyncStream<Void>.Continuation
 
@@ -27,12 +29,19 @@ final class ElasticsearchSink: Sendable {
     self.deadLetter = deadLetter
     self.logger = logger
     (wakes, waker) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
-    state.spool.wake { [waker] in waker.yield() }
   }
 
   func wake() { waker.yield() }
 
-  func run() async {
+  func start() {
+    task.withLock { $0 = Task { await self.run() } }
+  }
+
+  /// Ends what it waits for; to be called once the phase says so.
+  func cancel() { task.withLock { $0?.cancel() } }
+
+  private func run() async {
+    state.spool.wake(sink: state.name) { [waker] in waker.yield() }
     let position = state.spool.register(sink: state.name)
     await send(from: position)
     await client.shutdown()
@@ -59,7 +68,7 @@ final class ElasticsearchSink: Sendable {
           await wakes.next()
           continue
         }
-        let left = configuration.batchAge.nanoseconds - (Clock.monotonic() - oldest)
+        let left = configuration.batchAge.inNanoseconds - (Clock.monotonic() - oldest)
         if left > 0 {
           try? await Task.sleep(nanoseconds: UInt64(min(left, 50_000_000)))
           continue
@@ -74,7 +83,7 @@ final class ElasticsearchSink: Sendable {
   }
 
   private func commit(_ reader: SpoolReader) -> Bool {
-    if reader.damaged > state.damaged.value { state.damaged.add(reader.damaged - state.damaged.value) }
+    state.meters.damaged.add(reader.takeDamaged())
     if state.spool.commit(sink: state.name, reader.position) { return true }
     state.lastError = "cannot write the sink's checkpoint: \(String(cString: strerror(errno)))"
     return false
@@ -107,10 +116,11 @@ final class ElasticsearchSink: Sendable {
       while !bury(round.refused, of: body) {
         guard await pause(.seconds(1)) else { return false }
       }
-      state.sent.add(round.stored)
+      state.meters.sent.add(round.stored)
       chunk = max(1, round.chunk)
       pending = round.left
       guard !pending.isEmpty else { break }
+      if state.phase == .abandoned { return false }
       let problem = round.problem ?? "unknown"
       say(problem)
       if let giveUp = configuration.giveUp, ContinuousClock.now - began > giveUp {
@@ -120,7 +130,7 @@ final class ElasticsearchSink: Sendable {
         }
         return true
       }
-      state.retried.add(UInt64(pending.count))
+      state.meters.retried.add(UInt64(pending.count))
       address += 1
       attempt = round.stored > 0 ? 0 : attempt + 1
       let delay = RetryDelay.next(
@@ -202,10 +212,10 @@ final class ElasticsearchSink: Sendable {
       say("cannot write the dead-letter file '\(deadLetter)': \(String(cString: strerror(code)))")
       return false
     }
-    if state.deadLetters.value == 0 {
+    if state.meters.deadLetters.value == 0 {
       logger.warning("log sink '\(state.name)' refused a record (\(refused[0].1)); such records go to '\(deadLetter)'")
     }
-    state.deadLetters.add(UInt64(refused.count))
+    state.meters.deadLetters.add(UInt64(refused.count))
     return true
   }
 

@@ -27,8 +27,10 @@ final class FilesSource {
     var modified: Int64 = .min
   }
 
-  private let input: LogSourceConfiguration.FilesInput
-  private let shipper: LineShipper
+  let name: String
+  let input: LogSourceConfiguration.FilesInput
+  /// Changes between two rounds, with the configuration.
+  var shipper: LineShipper
   private let spool: Spool
   private let checkpoint: String
   private var files: [Key: Followed] = [:]
@@ -38,6 +40,7 @@ final class FilesSource {
   private var scanned: Int64 = .min
 
   init(name: String, input: LogSourceConfiguration.FilesInput, shipper: LineShipper, spool: Spool, directory: String) {
+    self.name = name
     self.input = input
     self.shipper = shipper
     self.spool = spool
@@ -86,10 +89,13 @@ final class FilesSource {
     for key in files.keys.sorted(by: { ($0.device, $0.inode) < ($1.device, $1.inode) }) {
       if read(key, now) { more = true }
     }
-    if changed {
-      changed = !StateFile.replace(checkpoint, FileCheckpoint.encode(files.values.map(\.mark)))
-    }
+    save()
     return more
+  }
+
+  /// Writes the checkpoint when a position has moved.
+  func save() {
+    if changed { changed = !StateFile.replace(checkpoint, FileCheckpoint.encode(files.values.map(\.mark))) }
   }
 
   private func scan(_ now: Int64) {
@@ -141,7 +147,7 @@ final class FilesSource {
     guard var file = files[key] else { return false }
     defer { if files[key] != nil { files[key] = file } }
     guard open(&file, key) else {
-      if file.gone != 0, now - file.gone > input.rotateWait.nanoseconds { drop(key, file) }
+      if file.gone != 0, now - file.gone > input.rotateWait.inNanoseconds { drop(key, file) }
       return false
     }
     var info = stat()
@@ -226,7 +232,7 @@ final class FilesSource {
 
   /// The unfinished last line of a file that was rotated away or deleted.
   private func finishLine(_ file: inout Followed, _ now: Int64) {
-    guard file.gone != 0, now - max(file.gone, file.active) > input.rotateWait.nanoseconds, buffer.count > 0,
+    guard file.gone != 0, now - max(file.gone, file.active) > input.rotateWait.inNanoseconds, buffer.count > 0,
       buffer.bytes.firstOffset(of: 0x0A) == nil
     else { return }
     _ = advance(&file, shipLines(file, buffer.count), wanted: buffer.count)
@@ -234,7 +240,7 @@ final class FilesSource {
 
   /// At the end of a file: one that was rotated away or deleted gives its last line and is let go after a while.
   private func finish(_ key: Key, _ file: inout Followed, _ now: Int64) {
-    if file.gone != 0, now - max(file.gone, file.active) > input.rotateWait.nanoseconds {
+    if file.gone != 0, now - max(file.gone, file.active) > input.rotateWait.inNanoseconds {
       drop(key, file)
     } else if files.count > Self.maximumOpen, file.gone == 0 {
       close(file.descriptor)

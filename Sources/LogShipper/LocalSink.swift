@@ -22,11 +22,12 @@ final class LocalSink: Sendable {
     self.state = state
     self.logger = logger
     self.output = output
-    state.spool.wake { [wake] in wake.raise() }
   }
 
   func run() {
     defer { state.phase = .finished }
+    guard state.phase != .abandoned else { return }
+    state.spool.wake(sink: state.name) { [wake] in wake.raise() }
     let reader = SpoolReader(state.spool, from: state.spool.register(sink: state.name))
     var complained: Int64 = .min
     let output: LocalOutput
@@ -51,7 +52,7 @@ final class LocalSink: Sendable {
         guard state.phase == .running else { return }
         wake.wait(milliseconds: 1000)
       }
-      if reader.damaged > state.damaged.value { state.damaged.add(reader.damaged - state.damaged.value) }
+      state.meters.damaged.add(reader.takeDamaged())
       _ = state.spool.commit(sink: state.name, reader.position)
     }
   }
@@ -75,7 +76,7 @@ final class LocalSink: Sendable {
     case .console(let console): code = console.flush(abandoned: { [state] in state.phase == .abandoned })
     }
     guard let code else {
-      state.sent.add(count)
+      state.meters.sent.add(count)
       state.lastError = nil
       return true
     }

@@ -4,6 +4,7 @@ package import Logs
 package import NIOCore
 import Synchronization
 package import Telemetry
+import Threads
 package import Vocabulary
 
 /// The log pipeline of a worker: sources → spool → sinks. Its state lives in `spool/ store/ checkpoints/ dead-letter/`
@@ -12,17 +13,13 @@ package final class LogPipeline: Sendable {
   /// The value of a text with secrets, nil while one of them is not there yet.
   package typealias SecretResolver = @Sendable (SecretTemplate) -> [UInt8]?
 
-  private let configuration: LogsConfiguration
+  private let configuration: Mutex<LogsConfiguration>
   private let checkpoints: String
   private let metrics: MetricRegistry
   private let events: EventStream
-  private let logger: Logger
   private let context: IntakeContext
   private let inbox = SourceInbox()
-  private let local: [LocalSink]
-  private let network: [ElasticsearchSink]
-
-  private var states: [SinkState] { local.map(\.state) + network.map(\.state) }
+  private let sinks: SinkSet
 
   /// Makes the directories and opens the spool. Throws when a directory or a TLS file cannot be used.
   package convenience init(
@@ -39,10 +36,9 @@ package final class LogPipeline: Sendable {
     secrets: @escaping SecretResolver, group: any EventLoopGroup, logger: Logger, spoolWrite: @escaping Spool.Write
   ) throws {
     let configuration = Self.completed(configuration)
-    self.configuration = configuration
+    self.configuration = Mutex(configuration)
     self.metrics = metrics
     self.events = events
-    self.logger = logger
     checkpoints = stateDirectory + "/checkpoints"
     try StateFile.makeDirectory(stateDirectory + "/dead-letter")
     let spool = try Spool(
@@ -54,33 +50,9 @@ package final class LogPipeline: Sendable {
       "outrider_log_dropped_total", .counter, "Records dropped, by reason.",
       [Label("source", "spool"), Label("reason", "drop_oldest")]
     ) { Double(spool.lost) }
-    let appSources = configuration.sources.filter { $0.input == .app }.map(\.name)
-    var local: [LocalSink] = []
-    var network: [ElasticsearchSink] = []
-    for sink in configuration.sinks {
-      var sources = sink.from
-      // Access records do not belong among the app's own lines.
-      if case .console = sink.output, sources.isEmpty { sources = appSources }
-      let state = SinkState(name: sink.name, sources: sources, spool: spool, metrics: metrics)
-      // The spool must know every sink before the first record, so that it keeps what they need.
-      _ = spool.register(sink: sink.name)
-      switch sink.output {
-      case .store(let path, let keep):
-        let path = path ?? stateDirectory + "/store"
-        local.append(LocalSink(state, logger: logger) { .store(try StoreWriter(path: path, keep: keep)) })
-      case .console(let pretty):
-        local.append(LocalSink(state, logger: logger) { .console(ConsoleWriter(pretty: pretty)) })
-      case .file(let path):
-        local.append(LocalSink(state, logger: logger) { .file(FileWriter(path: path)) })
-      case .elasticsearch(let options):
-        let client = try BulkClient(options, sink, group: group, secrets: secrets)
-        let dead = sink.deadLetter ?? "\(stateDirectory)/dead-letter/\(sink.name).ndjson"
-        network.append(
-          ElasticsearchSink(state, sink, options, client: client, deadLetter: dead, logger: logger))
-      }
-    }
-    self.local = local
-    self.network = network
+    sinks = SinkSet(
+      stateDirectory: stateDirectory, spool: spool, metrics: metrics, secrets: secrets, group: group, logger: logger)
+    sinks.adopt(try sinks.prepare(SinkSet.plans(configuration)))
   }
 
   /// Adds the sources and the sink that exist by default.
@@ -106,37 +78,55 @@ package final class LogPipeline: Sendable {
     let inbox = inbox
     let context = context
     let checkpoints = checkpoints
-    let configuration = configuration
+    let configuration = configuration.withLock { $0 }
     let metrics = metrics
-    let access = configuration.sources.first { $0.input == .access }
-    let queue = access.map { source in
-      AccessQueue(
-        dropped: metrics.counter(
-          "outrider_log_dropped_total", "Records dropped, by reason.",
-          [Label("source", source.name), Label("reason", "queue_full")]),
-        wake: { inbox.wake.raise() })
-    }
-    if let queue { events.follow { topic, lines in if topic == .access { queue.push(lines) } } }
+    let access = configuration.sources.first { $0.input == .access }?.name ?? "access"
+    let queue = AccessQueue(
+      dropped: metrics.counter(
+        "outrider_log_dropped_total", "Records dropped, by reason.",
+        [Label("source", access), Label("reason", "queue_full")]),
+      wake: { inbox.wake.raise() })
+    events.follow { topic, lines in if topic == .access { queue.push(lines) } }
     let sourcesStarted = WorkThread.start {
-      func shipper(_ source: LogSourceConfiguration) -> LineShipper {
-        LineShipper(source, configuration.transforms, context, metrics)
-      }
-      let files = configuration.sources.compactMap { source -> FilesSource? in
-        guard case .files(let input) = source.input else { return nil }
-        return FilesSource(
-          name: source.name, input: input, shipper: shipper(source), spool: context.spool, directory: checkpoints)
-      }
       SourceLoop(
-        inbox: inbox, context: context, checkpoints: checkpoints,
-        app: configuration.sources.first { $0.input == .app }.map(shipper), access: access.map(shipper), queue: queue,
-        files: files
+        inbox: inbox, context: context, checkpoints: checkpoints, configuration: configuration, queue: queue,
+        metrics: metrics
       ).run()
     }
-    let sinksStarted = local.allSatisfy { sink in WorkThread.start { sink.run() } }
-    guard sourcesStarted, sinksStarted else {
+    guard sourcesStarted, sinks.start() else {
       throw LogStorageError("cannot start a thread for", "logs", EAGAIN, "raise the limit of processes (ulimit -u)")
     }
-    for sink in network { Task { await sink.run() } }
+  }
+
+  /// A configuration whose sinks can be started.
+  package struct Prepared: Sendable {
+    fileprivate var configuration: LogsConfiguration
+    fileprivate var sinks: SinkSet.Prepared
+  }
+
+  /// Makes ready what `apply` needs, without any effect on what runs. Throws when a directory or a TLS file cannot be
+  /// used.
+  package func prepare(_ configuration: LogsConfiguration) throws -> Prepared {
+    let configuration = Self.completed(configuration)
+    return Prepared(configuration: configuration, sinks: try sinks.prepare(SinkSet.plans(configuration)))
+  }
+
+  /// Goes over to a configuration without losing a record: sources go on at their byte, unchanged sinks are left alone,
+  /// changed ones go on at their checkpoint, and those that are gone may first send what they have for five seconds.
+  /// The spool's path stays as it is.
+  package func apply(_ prepared: Prepared) async {
+    let before = configuration.withLock { configuration in
+      defer { configuration = prepared.configuration }
+      return configuration
+    }
+    context.spool.adopt(prepared.configuration.spool)
+    await sinks.replace(with: prepared.sinks, grace: .seconds(5))
+    guard before.sources != prepared.configuration.sources || before.transforms != prepared.configuration.transforms
+    else { return }
+    let adopted = inbox.progress.withLock { $0.adopted }
+    inbox.requests.withLock { $0.configuration = prepared.configuration }
+    inbox.wake.raise()
+    await SinkSet.wait(.seconds(5)) { inbox.progress.withLock { $0.adopted } > adopted }
   }
 
   /// Current and previous secret values to redact; replaces the former set. Values shorter than four bytes are ignored.
@@ -164,7 +154,7 @@ package final class LogPipeline: Sendable {
     inbox.progress.withLock { $0.linesFinished = false }
     inbox.requests.withLock { $0.finishLines = true }
     inbox.wake.raise()
-    await wait(until: ContinuousClock.now + .seconds(1)) { inbox.progress.withLock { $0.linesFinished } }
+    await SinkSet.wait(.seconds(1)) { inbox.progress.withLock { $0.linesFinished } }
     return inbox.progress.withLock { $0.open <= 0 }
   }
 
@@ -174,23 +164,13 @@ package final class LogPipeline: Sendable {
     let end = ContinuousClock.now + timeout
     inbox.requests.withLock { $0.stop = true }
     inbox.wake.raise()
-    await wait(until: end) { inbox.progress.withLock { $0.stopped } }
-    setPhase(.draining)
-    await wait(until: end) { states.allSatisfy { $0.phase == .finished } }
-    setPhase(.abandoned)
-    await wait(until: ContinuousClock.now + .seconds(1)) { states.allSatisfy { $0.phase == .finished } }
-    return states.map { $0.spool.lag(sink: $0.name) }.max() ?? 0
+    await SinkSet.wait(timeout) { inbox.progress.withLock { $0.stopped } }
+    sinks.become(.draining)
+    await sinks.awaitEnd(within: ContinuousClock.now.duration(to: end))
+    sinks.become(.abandoned)
+    await sinks.awaitEnd(within: .seconds(1))
+    return sinks.all.map { context.spool.lag(sink: $0.state.name) }.max() ?? 0
   }
 
-  private func setPhase(_ phase: SinkState.Phase) {
-    for state in states where state.phase != .finished { state.phase = phase }
-    for sink in local { sink.wake.raise() }
-    for sink in network { sink.wake() }
-  }
-
-  private func wait(until end: ContinuousClock.Instant, _ condition: () -> Bool) async {
-    while !condition(), ContinuousClock.now < end { try? await Task.sleep(for: .milliseconds(5)) }
-  }
-
-  package func status() -> [LogSinkStatus] { states.map(\.status) }
+  package func status() -> [LogSinkStatus] { sinks.all.map(\.state.status) }
 }

@@ -13,26 +13,14 @@ package struct LogSinkStatus: Sendable, Equatable {
   package var deadLetters: UInt64
 }
 
-/// What a running sink shares with the rest.
-final class SinkState: Sendable {
-  let name: String
-  let spool: Spool
+/// The meters of a sink's name: they go on when a reload replaces the sink.
+struct SinkMeters: Sendable {
   let sent: Counter
   let retried: Counter
   let deadLetters: Counter
   let damaged: Counter
-  /// Names of the sources it takes; empty = all.
-  let sources: Set<String>
-  private let error = Mutex<String?>(nil)
-  private let phaseCell = Atomic<Int>(0)
 
-  /// Running; sending what is there without waiting for more; leaving everything where it is.
-  enum Phase: Int { case running, draining, abandoned, finished }
-
-  init(name: String, sources: [String], spool: Spool, metrics: MetricRegistry) {
-    self.name = name
-    self.spool = spool
-    self.sources = Set(sources)
+  init(name: String, spool: Spool, metrics: MetricRegistry) {
     let label = [Label("sink", name)]
     sent = metrics.counter("outrider_log_sent_total", "Records that a sink acknowledged.", label)
     retried = metrics.counter("outrider_log_retries_total", "Records sent to a sink again.", label)
@@ -44,6 +32,27 @@ final class SinkState: Sendable {
     {
       [spool] in Double(spool.lag(sink: name))
     }
+  }
+}
+
+/// What a running sink shares with the rest.
+final class SinkState: Sendable {
+  let name: String
+  let spool: Spool
+  let meters: SinkMeters
+  /// Names of the sources it takes; empty = all.
+  let sources: Set<String>
+  private let error = Mutex<String?>(nil)
+  private let phaseCell = Atomic<Int>(0)
+
+  /// Running; sending what is there without waiting for more; leaving everything where it is.
+  enum Phase: Int { case running, draining, abandoned, finished }
+
+  init(name: String, sources: [String], spool: Spool, meters: SinkMeters) {
+    self.name = name
+    self.spool = spool
+    self.meters = meters
+    self.sources = Set(sources)
   }
 
   var phase: Phase {
@@ -60,7 +69,7 @@ final class SinkState: Sendable {
 
   var status: LogSinkStatus {
     LogSinkStatus(
-      name: name, lag: spool.lag(sink: name), lastError: lastError, sent: sent.value, retried: retried.value,
-      deadLetters: deadLetters.value)
+      name: name, lag: spool.lag(sink: name), lastError: lastError, sent: meters.sent.value,
+      retried: meters.retried.value, deadLetters: meters.deadLetters.value)
   }
 }

@@ -12,12 +12,16 @@ final class SourceInbox: Sendable {
     var attach: [(stdout: CInt, stderr: CInt)] = []
     /// Treat the app's last lines as whole.
     var finishLines = false
+    /// Read with these sources and transforms from the next round on.
+    var configuration: LogsConfiguration?
     var stop = false
   }
   struct Progress {
     /// App streams that have not ended, attached or about to be.
     var open = 0
     var linesFinished = false
+    /// How many configurations were taken over.
+    var adopted = 0
     var stopped = false
   }
 
@@ -31,10 +35,11 @@ final class SourceLoop {
   private let inbox: SourceInbox
   private let context: IntakeContext
   private let checkpoints: String
-  private let appShipper: LineShipper?
-  private let accessShipper: LineShipper?
-  private let access: AccessQueue?
-  private let files: [FilesSource]
+  private let metrics: MetricRegistry
+  private let access: AccessQueue
+  private var appShipper: LineShipper?
+  private var accessShipper: LineShipper?
+  private var files: [FilesSource] = []
   private var streams: [AppStream] = []
   private let epoll = epoll_create1(CInt(EPOLL_CLOEXEC))
   private var held: [UInt8] = []
@@ -42,17 +47,38 @@ final class SourceLoop {
   private var accessOffset: UInt64 = 0
 
   init(
-    inbox: SourceInbox, context: IntakeContext, checkpoints: String, app: LineShipper?, access: LineShipper?,
-    queue: AccessQueue?, files: [FilesSource]
+    inbox: SourceInbox, context: IntakeContext, checkpoints: String, configuration: LogsConfiguration,
+    queue: AccessQueue, metrics: MetricRegistry
   ) {
     self.inbox = inbox
     self.context = context
     self.checkpoints = checkpoints
-    appShipper = app
-    accessShipper = access
-    self.access = queue
-    self.files = files
+    self.metrics = metrics
+    access = queue
     watch(inbox.wake.descriptor, edge: false)
+    adopt(configuration)
+  }
+
+  /// Between two rounds: streams and files go on where they are, with new parsers, transforms and limits. Files whose
+  /// globs changed are taken up again from their checkpoint.
+  private func adopt(_ configuration: LogsConfiguration) {
+    func shipper(_ source: LogSourceConfiguration) -> LineShipper {
+      LineShipper(source, configuration.transforms, context, metrics)
+    }
+    appShipper = configuration.sources.first { $0.input == .app }.map(shipper)
+    accessShipper = configuration.sources.first { $0.input == .access }.map(shipper)
+    if let appShipper { for stream in streams { stream.shipper = appShipper } }
+    for file in files { file.save() }
+    let before = files
+    files = configuration.sources.compactMap { source in
+      guard case .files(let input) = source.input else { return nil }
+      if let same = before.first(where: { $0.name == source.name && $0.input == input }) {
+        same.shipper = shipper(source)
+        return same
+      }
+      return FilesSource(
+        name: source.name, input: input, shipper: shipper(source), spool: context.spool, directory: checkpoints)
+    }
   }
 
   deinit { close(epoll) }
@@ -74,8 +100,13 @@ final class SourceLoop {
         defer {
           requests.attach = []
           requests.finishLines = false
+          requests.configuration = nil
         }
         return requests
+      }
+      if let configuration = requests.configuration {
+        adopt(configuration)
+        inbox.progress.withLock { $0.adopted += 1 }
       }
       for pair in requests.attach { attach(pair) }
       (busy, blocked) = round(finishing: requests.finishLines)
@@ -137,7 +168,7 @@ final class SourceLoop {
 
   /// True when the spool would not take them.
   private func drainAccess() -> Bool {
-    guard let access, let accessShipper else { return false }
+    guard let accessShipper else { return false }
     if held.isEmpty { held = access.takeAll() }
     while !held.isEmpty {
       let safe = held.withUnsafeBytes {

@@ -29,11 +29,15 @@ package final class Spool: Sendable {
     var next: UInt64 = 0
     var descriptor: CInt = -1
     var bytes = 0
+    var configuration = SpoolConfiguration()
     var positions: [String: SpoolPosition] = [:]
-    var wakers: [@Sendable () -> Void] = []
+    /// By sink.
+    var wakers: [String: @Sendable () -> Void] = [:]
     var lost: UInt64 = 0
     /// How far each source's identity was spooled, from the batches found at start.
     var reached: [UInt64: UInt64] = [:]
+
+    var segmentLimit: Int { min(8 << 20, max(64 << 10, configuration.limit / 4)) }
   }
 
   static let segmentHeader = 16
@@ -41,8 +45,6 @@ package final class Spool: Sendable {
 
   package let path: String
   private let checkpoints: String
-  private let configuration: SpoolConfiguration
-  private let segmentLimit: Int
   private let write: Write
   private let state = Mutex(State())
 
@@ -53,14 +55,17 @@ package final class Spool: Sendable {
   ) throws {
     self.path = path
     self.checkpoints = checkpoints
-    self.configuration = configuration
     self.write = write
-    segmentLimit = min(8 << 20, max(64 << 10, configuration.limit / 4))
     try StateFile.makeDirectory(path)
     try StateFile.makeDirectory(checkpoints)
-    let recovered = try Self.recover(path)
-    state.withLock { $0 = recovered }
+    var recovered = try Self.recover(path)
+    recovered.configuration = configuration
+    let first = recovered
+    state.withLock { $0 = first }
   }
+
+  /// Limit, choice when full and sync hold from the next append on; the path stays.
+  package func adopt(_ configuration: SpoolConfiguration) { state.withLock { $0.configuration = configuration } }
 
   deinit { state.withLock { if $0.descriptor >= 0 { _ = close($0.descriptor) } } }
 
@@ -148,8 +153,20 @@ package final class Spool: Sendable {
     }
   }
 
-  /// Calls `waker` after each append, on the appending thread.
-  package func wake(_ waker: @escaping @Sendable () -> Void) { state.withLock { $0.wakers.append(waker) } }
+  /// Nothing is kept for the sink any more. Its checkpoint stays: a sink of that name goes on there if it comes back
+  /// while the records are.
+  package func unregister(sink: String) {
+    state.withLock { state in
+      state.positions[sink] = nil
+      state.wakers[sink] = nil
+      collect(&state)
+    }
+  }
+
+  /// Calls `waker` after each append, on the appending thread, in place of the sink's former one.
+  package func wake(sink: String, _ waker: @escaping @Sendable () -> Void) {
+    state.withLock { $0.wakers[sink] = waker }
+  }
 
   /// How far a source was spooled when the spool was opened, nil when unknown.
   package func reached(_ identity: UInt64) -> UInt64? { state.withLock { $0.reached[identity] } }
@@ -161,7 +178,7 @@ package final class Spool: Sendable {
     let (result, wakers) = state.withLock { state -> (Appended, [@Sendable () -> Void]) in
       batch.finish(sequence: state.next, identity: identity, start: start, end: end, time: time)
       let result = append(batch.arena.bytes, count: batch.count, &state)
-      return (result, result == .stored ? state.wakers : [])
+      return (result, result == .stored ? Array(state.wakers.values) : [])
     }
     for waker in wakers { waker() }
     return result
@@ -169,15 +186,15 @@ package final class Spool: Sendable {
 
   private func append(_ bytes: Bytes, count: Int, _ state: inout State) -> Appended {
     if let last = state.segments.last, last.size > Self.segmentHeader,
-      last.size + bytes.count > segmentLimit || state.bytes + bytes.count > configuration.limit
+      last.size + bytes.count > state.segmentLimit || state.bytes + bytes.count > state.configuration.limit
     {
       if let code = startSegment(&state) { return .failed(code) }
     } else if state.segments.isEmpty, let code = startSegment(&state) {
       return .failed(code)
     }
     collect(&state)
-    while state.bytes + bytes.count > configuration.limit, state.segments.count > 1 {
-      switch configuration.whenFull {
+    while state.bytes + bytes.count > state.configuration.limit, state.segments.count > 1 {
+      switch state.configuration.whenFull {
       case .block: return .full
       case .dropNewest: return .dropped
       case .dropOldest: dropOldest(&state)
@@ -186,7 +203,7 @@ package final class Spool: Sendable {
     let last = state.segments.count - 1
     let offset = state.segments[last].size
     if let code = store(bytes, at: offset, in: state.descriptor) { return .failed(code) }
-    if configuration.sync, fdatasync(state.descriptor) != 0 {
+    if state.configuration.sync, fdatasync(state.descriptor) != 0 {
       let code = errno
       ftruncate(state.descriptor, off_t(offset))
       return .failed(code)
@@ -303,11 +320,14 @@ package final class Spool: Sendable {
   package var bytes: Int { state.withLock { $0.bytes } }
   /// Records that `drop_oldest` took from a sink.
   package var lost: UInt64 { state.withLock { $0.lost } }
-  /// Records a sink has yet to acknowledge.
-  package func lag(sink: String) -> Int {
+  /// The number that the next record will have.
+  package var end: UInt64 { state.withLock { $0.next } }
+  /// Records a sink has yet to acknowledge; with `end`, of those before that number.
+  package func lag(sink: String, before end: UInt64 = .max) -> Int {
     state.withLock { state in
       guard let position = state.positions[sink] else { return 0 }
-      return Int(state.next - min(state.next, position.sequence))
+      let end = min(state.next, end)
+      return Int(end - min(end, position.sequence))
     }
   }
 }
@@ -319,8 +339,7 @@ final class SpoolReader {
   private var descriptor: CInt = -1
   private var segment: UInt64 = 0
   private(set) var position: SpoolPosition
-  /// Records that damage took.
-  private(set) var damaged: UInt64 = 0
+  private var damaged: UInt64 = 0
 
   init(_ spool: Spool, from position: SpoolPosition) {
     self.spool = spool
@@ -328,6 +347,12 @@ final class SpoolReader {
   }
 
   deinit { if descriptor >= 0 { close(descriptor) } }
+
+  /// Records that damage took since the last call.
+  func takeDamaged() -> UInt64 {
+    defer { damaged = 0 }
+    return damaged
+  }
 
   /// The next batch, valid until the next call, and moves behind it; nil at the end.
   func next() -> SpoolBatchView? {

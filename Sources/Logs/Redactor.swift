@@ -1,4 +1,5 @@
 import Glibc
+import Vocabulary
 
 /// Finds every known secret value in a line, in one pass whatever their number, and puts `***` in its place.
 ///
@@ -196,37 +197,11 @@ enum SecretForms {
       let first = (alignment * 8 + 5) / 6
       let end = padded.count * 8 / 6
       guard end > first else { continue }
-      let standard = Array(base64(padded)[first..<end])
+      let standard = Array(Base64Text.encode(padded)[first..<end])
       forms.append(standard)
       forms.append(standard.map { $0 == 0x2B ? 0x2D : $0 == 0x2F ? 0x5F : $0 })
       forms.append(standard.flatMap { $0 == 0x2F ? [0x5C, 0x2F] : [$0] })
     }
     return forms
-  }
-
-  /// RFC 4648 section 4, without padding.
-  static func base64(_ bytes: [UInt8]) -> [UInt8] {
-    let alphabet = Array("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/".utf8)
-    var result: [UInt8] = []
-    var accumulator: UInt32 = 0
-    var bits = 0
-    for byte in bytes {
-      accumulator = accumulator << 8 | UInt32(byte)
-      bits += 8
-      while bits >= 6 {
-        bits -= 6
-        result.append(alphabet[Int(accumulator >> UInt32(bits) & 63)])
-      }
-    }
-    if bits > 0 { result.append(alphabet[Int(accumulator << UInt32(6 - bits) & 63)]) }
-    return result
-  }
-}
-
-/// Base64 with padding (RFC 4648 section 4), for the `Authorization` header.
-package enum Base64Text {
-  package static func encode(_ bytes: [UInt8]) -> String {
-    let plain = SecretForms.base64(bytes)
-    return String(decoding: plain, as: UTF8.self) + String(repeating: "=", count: (4 - plain.count % 4) % 4)
   }
 }

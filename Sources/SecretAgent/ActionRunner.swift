@@ -27,9 +27,12 @@ actor ActionRunner {
     }
   }
 
-  func stop() {
+  /// Ends; returns the actions that were asked for and are not done.
+  func stop() -> [ChangeAction] {
+    let left = Array(running.keys)
     for task in tasks.values { task.cancel() }
     tasks = [:]
+    return left
   }
 
   private func run(_ action: ChangeAction) async {

@@ -39,6 +39,9 @@ final class FileDelivery: Sendable {
     return !isSame
   }
 
+  /// Absolute paths of what was delivered.
+  var paths: Set<String> { Set(delivered.withLock { $0.keys.map { targets[$0].path } }) }
+
   /// Writes files again that are gone.
   func restore(_ logger: Logger) {
     for (index, content) in delivered.withLock({ $0 }) where PlainFile.signature(targets[index].path) == nil {

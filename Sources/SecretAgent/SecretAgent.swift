@@ -12,12 +12,15 @@ package struct SecretStartError: Error, CustomStringConvertible {
 
 /// Fetches secrets from their stores, keeps them fresh, delivers them to files and runs change actions.
 package final class SecretAgent: Sendable {
-  private struct State {
+  struct State {
     var tasks: [Task<Void, Never>] = []
-    var vaults: [VaultStore] = []
+    /// By the store's name.
+    var vaults: [String: OpenVault] = [:]
     var delivery: FileDelivery?
     /// Names that changed and are not delivered yet.
     var pending: Set<String> = []
+    /// Names of secrets that this agent's stores have.
+    var names: Set<String> = []
     var isStopped = false
   }
 
@@ -26,32 +29,36 @@ package final class SecretAgent: Sendable {
   let logger: Logger
   let timings: AgentTimings
   let ledger: SecretLedger
-  private let baseDirectory: String
+  /// What an earlier agent left to this one.
+  let inheritance: SecretInheritance?
+  let baseDirectory: String
   private let metrics: MetricRegistry
   private let group: any EventLoopGroup
-  private let runner: ActionRunner
-  private let state = Mutex(State())
+  let runner: ActionRunner
+  let state = Mutex(State())
   /// Rung by every fetch result while start waits.
   private let progress = Doorbell()
   /// Rung when something is pending.
-  private let changes = Doorbell()
+  let changes = Doorbell()
   /// One for each secret that is polled.
   private let polls: [String: Doorbell]
 
   /// Relative paths in `configuration` are relative to `baseDirectory`. `onAction` carries out a change action and
-  /// returns whether it worked; a failing one is tried again. `book` is the predecessor's after a reload.
+  /// returns whether it worked; a failing one is tried again. After a reload `inheritance` is what the agent before
+  /// handed over.
   package convenience init(
     configuration: SecretsConfiguration, baseDirectory: String, metrics: MetricRegistry, group: any EventLoopGroup,
-    logger: Logger, book: SecretBook = SecretBook(), onAction: @escaping @Sendable (ChangeAction) async -> Bool
+    logger: Logger, inheritance: SecretInheritance? = nil,
+    onAction: @escaping @Sendable (ChangeAction) async -> Bool
   ) {
     self.init(
       configuration: configuration, baseDirectory: baseDirectory, metrics: metrics, group: group, logger: logger,
-      book: book, timings: AgentTimings(), onAction: onAction)
+      inheritance: inheritance, timings: AgentTimings(), onAction: onAction)
   }
 
   init(
     configuration: SecretsConfiguration, baseDirectory: String, metrics: MetricRegistry, group: any EventLoopGroup,
-    logger: Logger, book: SecretBook = SecretBook(), timings: AgentTimings,
+    logger: Logger, inheritance: SecretInheritance? = nil, timings: AgentTimings,
     onAction: @escaping @Sendable (ChangeAction) async -> Bool
   ) {
     self.configuration = configuration
@@ -60,8 +67,9 @@ package final class SecretAgent: Sendable {
     self.group = group
     self.logger = logger
     self.timings = timings
-    self.book = book
-    ledger = SecretLedger(metrics: metrics, book: book)
+    self.inheritance = inheritance
+    book = inheritance?.book ?? SecretBook()
+    ledger = inheritance?.ledger ?? SecretLedger(metrics: metrics, book: book)
     runner = ActionRunner(retry: timings.retry, logger: logger, onAction: onAction)
     polls = Dictionary(configuration.values.map { ($0.name, Doorbell()) }) { first, _ in first }
   }
@@ -70,18 +78,39 @@ package final class SecretAgent: Sendable {
   /// what waiting cannot heal: a wrong identity, a store file that is missing or malformed, an unwritable directory,
   /// a field that a template wants and the secret has not.
   package func start() async throws {
-    book.follow { [weak self] names in self?.changed(names) }
     do {
-      let delivery = try FileDelivery(configuration.files) { self.absolute($0) }
-      state.withLock { $0.delivery = delivery }
-      for store in configuration.stores { try open(store) }
-      try await waitForValues()
-      state.withLock { $0.pending = [] }
-      for index in configuration.files.indices { try deliverFirst(index) }
+      try await prepare(within: nil)
+      try await begin()
     } catch {
       await stop()
       throw error
     }
+  }
+
+  /// Opens the stores, waits for the values, at most `limit`, and writes the files.
+  func prepare(within limit: Duration?) async throws {
+    book.follow { [weak self] names in self?.changed(names) }
+    let delivery = try FileDelivery(configuration.files) { self.absolute($0) }
+    state.withLock { $0.delivery = delivery }
+    for store in configuration.stores { try open(store) }
+    try await waitForValues(within: limit)
+    if inheritance == nil { state.withLock { $0.pending = [] } }
+  }
+
+  /// Writes every file, tells the app of what is new to it, and goes on with what changes.
+  func begin() async throws {
+    var actions: [ChangeAction] = []
+    for index in configuration.files.indices { actions += try deliverFirst(index) }
+    let names = state.withLock { state in
+      defer { state.pending = [] }
+      return state.pending.union(inheritance?.pending ?? [])
+    }
+    for value in configuration.values where names.contains(value.name) { actions += value.onChange }
+    await runner.request((inheritance?.actions ?? []) + actions)
+    follow()
+  }
+
+  func follow() {
     spawn { agent in await agent.deliverChanges() }
     spawn { agent in await agent.watch() }
   }
@@ -89,20 +118,32 @@ package final class SecretAgent: Sendable {
   /// Fetches every value now.
   package func refreshNow() { for bell in polls.values { bell.ring() } }
 
-  /// Ends every task, removes delivered files and forgets values. `forSuccessor` leaves both to the agent that takes
-  /// over (reload, upgrade).
-  package func stop(forSuccessor: Bool = false) async {
+  /// Ends every task, logs out of the stores, removes delivered files and forgets values.
+  package func stop() async {
+    let left = await end()
+    for vault in left.vaults.values { await vault.close() }
+    left.delivery?.remove()
+    book.forget()
+  }
+
+  /// Ends every task; what is open and pending is the caller's.
+  func end() async -> (
+    vaults: [String: OpenVault], delivery: FileDelivery?, pending: Set<String>, actions: [ChangeAction]
+  ) {
     let (tasks, vaults, delivery) = state.withLock { state in
-      defer { state = State(isStopped: true) }
+      state.isStopped = true
+      defer { state.tasks = [] }
       return (state.tasks, state.vaults, state.delivery)
     }
     for task in tasks { task.cancel() }
-    await runner.stop()
+    let actions = await runner.stop()
     for task in tasks { await task.value }
-    for vault in vaults { await vault.close() }
-    if forSuccessor { return }
-    delivery?.remove()
-    book.forget()
+    let pending = state.withLock { state in
+      let pending = state.pending
+      state = State(isStopped: true)
+      return pending
+    }
+    return (vaults, delivery, pending, actions)
   }
 
   /// Every secret's state, by name; never a value.
@@ -111,7 +152,7 @@ package final class SecretAgent: Sendable {
   func absolute(_ path: String) -> String { path.hasPrefix("/") ? path : "\(baseDirectory)/\(path)" }
 
   /// Starts a task that ends with `stop`.
-  private func spawn(_ body: @escaping @Sendable (SecretAgent) async -> Void) {
+  func spawn(_ body: @escaping @Sendable (SecretAgent) async -> Void) {
     state.withLock { state in
       guard !state.isStopped else { return }
       state.tasks.append(Task { await body(self) })
@@ -120,9 +161,11 @@ package final class SecretAgent: Sendable {
 
   // MARK: - Stores
 
-  private func open(_ store: SecretStoreConfiguration) throws {
+  func open(_ store: SecretStoreConfiguration) throws {
     let values = configuration.values.filter { $0.store == store.name }
-    for value in values { ledger.add(value.name, store: store.name, required: value.required) }
+    for value in values {
+      note(value.name, store: store.name, required: value.required, isNew: inheritance?.has(value, in: store) != true)
+    }
     switch store.kind {
     case .vault(let vault): try open(vault, store.name, values)
     case .age(let file, let identity):
@@ -159,20 +202,23 @@ package final class SecretAgent: Sendable {
     }
   }
 
+  /// A secret of this agent's; a new one is waited for even when the book has a value of that name.
+  func note(_ name: String, store: String, required: Bool, isNew: Bool = false) {
+    state.withLock { _ = $0.names.insert(name) }
+    ledger.add(name, store: store, required: required, isNew: isNew)
+  }
+
   private func open(_ vault: VaultConfiguration, _ name: String, _ values: [SecretValueConfiguration]) throws {
-    let client = try VaultClient(vault, { self.absolute($0) }, group: group, timeout: timings.request)
-    let renewals = metrics.counter(
-      "outrider_secret_renewals_total", "Token renewals of a store.", [Label("store", name)])
+    let opened = try inheritance?.vault(name, vault) ?? login(vault, name)
+    state.withLock { $0.vaults[name] = opened }
+    let store = opened.store
     let bells = values.compactMap { polls[$0.name] }
-    let store = VaultStore(
-      name: name, configuration: vault, client: client, book: book, logger: logger, renewals: renewals,
-      absolute: { [baseDirectory] in $0.hasPrefix("/") ? $0 : "\(baseDirectory)/\($0)" },
-      onLogin: { [weak self] in
-        let failing = Set(self?.ledger.statuses.filter { $0.lastError != nil || $0.age == nil }.map(\.name) ?? [])
+    spawn { agent in
+      await store.follow { [weak agent] in
+        let failing = Set(agent?.ledger.statuses.filter { $0.lastError != nil || $0.age == nil }.map(\.name) ?? [])
         for (value, bell) in zip(values, bells) where failing.contains(value.name) { bell.ring() }
-      })
-    state.withLock { $0.vaults.append(store) }
-    spawn { _ in await store.run() }
+      }
+    }
     for value in values {
       guard case .kv(let path) = value.source else {
         throw SecretStartError(
@@ -180,6 +226,16 @@ package final class SecretAgent: Sendable {
       }
       spawn { agent in await agent.poll(value, path, store) }
     }
+  }
+
+  private func login(_ vault: VaultConfiguration, _ name: String) throws -> OpenVault {
+    let client = try VaultClient(vault, { self.absolute($0) }, group: group, timeout: timings.request)
+    let renewals = metrics.counter(
+      "outrider_secret_renewals_total", "Token renewals of a store.", [Label("store", name)])
+    let store = VaultStore(
+      name: name, configuration: vault, client: client, book: book, logger: logger, renewals: renewals,
+      absolute: { [baseDirectory] in $0.hasPrefix("/") ? $0 : "\(baseDirectory)/\($0)" })
+    return OpenVault(configuration: vault, store: store, life: Task { await store.run() })
   }
 
   private func poll(_ value: SecretValueConfiguration, _ path: String, _ store: VaultStore) async {
@@ -209,95 +265,27 @@ package final class SecretAgent: Sendable {
     }
   }
 
-  private func waitForValues() async throws {
+  private func waitForValues(within limit: Duration?) async throws {
     var notice = SystemTime.uptime + timings.notice
+    let deadline = limit.map { SystemTime.uptime + $0 }
     while true {
-      let awaited = ledger.awaited
+      let (mine, isStopped) = state.withLock { ($0.names, $0.isStopped) }
+      if isStopped { throw CancellationError() }
+      let awaited = ledger.awaited.filter { mine.contains($0.name) }
       if awaited.isEmpty { return }
       try Task.checkCancellation()
-      if state.withLock({ $0.isStopped }) { throw CancellationError() }
       let now = SystemTime.uptime
+      if let limit, let deadline, now >= deadline {
+        throw SecretStartError(
+          description: "secret `\(awaited[0].name)` did not come within \(DurationText.format(limit)): "
+            + awaited[0].reason)
+      }
       if now >= notice {
         notice = now + timings.notice
         let names = awaited.map { "`\($0.name)`" }.joined(separator: ", ")
         logger.warning("waiting for \(awaited.count == 1 ? "secret" : "secrets") \(names): \(awaited[0].reason)")
       }
-      _ = await progress.wait(for: max(notice - now, .milliseconds(1)))
-    }
-  }
-
-  // MARK: - Delivery
-
-  private func changed(_ names: [String]) {
-    state.withLock { $0.pending.formUnion(names) }
-    changes.ring()
-  }
-
-  private func deliverFirst(_ index: Int) throws {
-    let file = configuration.files[index]
-    let optional = Set(configuration.values.filter { !$0.required }.map(\.name))
-    let isWaiting = file.content.references.contains { optional.contains($0.name) && book.fields($0.name) == nil }
-    if isWaiting {
-      logger.warning("\(file.path) is not written yet: \(book.reason(file.content) ?? "a secret is missing")")
-      return
-    }
-    do {
-      let bytes = try book.render(file.content)
-      _ = try state.withLock({ $0.delivery })?.deliver(index, bytes)
-    } catch let error as SecretTemplateError {
-      throw SecretStartError(description: "\(file.path): \(error)")
-    }
-  }
-
-  private func deliverChanges() async {
-    var random = SystemRandomNumberGenerator()
-    var backoff = FailureBackoff(first: timings.retry)
-    while !Task.isCancelled {
-      guard await changes.wait(for: .seconds(3600)) else { continue }
-      try? await Task.sleep(for: timings.debounce)
-      if Task.isCancelled { return }
-      let names = state.withLock { state in
-        defer { state.pending = [] }
-        return state.pending
-      }
-      if names.isEmpty { continue }
-      let (actions, failures) = deliver(names)
-      if failures.isEmpty {
-        backoff.reset()
-        await runner.request(actions)
-      } else {
-        let wait = backoff.failed(using: &random)
-        for failure in failures { logger.error("\(failure); tried again in \(wait)") }
-        state.withLock { $0.pending.formUnion(names) }
-        _ = await changes.wait(for: wait)
-        changes.ring()
-      }
-    }
-  }
-
-  /// Writes the files that refer to changed secrets; the actions that follow, each once, in the order written.
-  private func deliver(_ names: Set<String>) -> (actions: [ChangeAction], failures: [String]) {
-    var actions: [ChangeAction] = []
-    var failures: [String] = []
-    for value in configuration.values where names.contains(value.name) { actions += value.onChange }
-    for (index, file) in configuration.files.enumerated()
-    where file.content.references.contains(where: { names.contains($0.name) }) {
-      do {
-        let bytes = try book.render(file.content)
-        if try state.withLock({ $0.delivery })?.deliver(index, bytes) == true { actions += file.onChange }
-      } catch {
-        failures.append("\(file.path): \(error)")
-      }
-    }
-    var seen: Set<ChangeAction> = []
-    return (actions.filter { seen.insert($0).inserted }, failures)
-  }
-
-  private func watch() async {
-    while !Task.isCancelled {
-      try? await Task.sleep(for: timings.watch)
-      if Task.isCancelled { return }
-      state.withLock { $0.delivery }?.restore(logger)
+      _ = await progress.wait(for: max(min(notice, deadline ?? notice) - now, .milliseconds(1)))
     }
   }
 }

@@ -33,6 +33,8 @@ final class SecretLedger: Sendable {
   }
 
   private let records = Mutex<[String: Record]>([:])
+  /// Names whose gauges are registered, once and for all.
+  private let known = Mutex<Set<String>>([])
   private let metrics: MetricRegistry
   private let book: SecretBook
 
@@ -41,20 +43,38 @@ final class SecretLedger: Sendable {
     self.book = book
   }
 
-  func add(_ name: String, store: String, required: Bool) {
-    guard records.withLock({ $0[name] == nil }) else { return }
+  /// A known name keeps what is known of it, unless it is new: then it must be fetched once more.
+  func add(_ name: String, store: String, required: Bool, isNew: Bool = false) {
+    let isKnown = records.withLock { records in
+      guard records[name] != nil else { return false }
+      records[name]?.store = store
+      records[name]?.required = required
+      if isNew {
+        records[name]?.fetched = nil
+        records[name]?.isAttempted = false
+        records[name]?.error = nil
+      }
+      return true
+    }
+    if isKnown { return }
     let labels = [Label("secret", name)]
     let record = Record(
       store: store, required: required,
       fetches: metrics.counter("outrider_secret_fetches_total", "Fetches of a secret that worked.", labels),
       errors: metrics.counter("outrider_secret_errors_total", "Fetches of a secret that failed.", labels))
     records.withLock { $0[name] = record }
+    guard known.withLock({ $0.insert(name).inserted }) else { return }
     metrics.read("outrider_secret_age_seconds", .gauge, "Seconds since a secret was fetched.", labels) { [weak self] in
       Double(self?.status(of: name)?.age ?? 0)
     }
     metrics.read("outrider_secret_expiry_seconds", .gauge, "Seconds until a secret expires; 0 = it does not.", labels) {
       [weak self] in Double(self?.status(of: name)?.ttl ?? 0)
     }
+  }
+
+  /// Forgets every other name.
+  func keep(_ names: Set<String>) {
+    records.withLock { records in records = records.filter { names.contains($0.key) } }
   }
 
   /// Returns true when it follows a failure.

@@ -22,8 +22,8 @@ struct VaultClient: Sendable {
   ) throws(FileFailure) {
     var client = HTTPClient.Configuration(tlsConfiguration: try Self.tls(configuration.tls, absolute))
     client.redirectConfiguration = .disallow
-    client.timeout.connect = .nanoseconds(timeout.nanoseconds / 2)
-    client.timeout.read = .nanoseconds(timeout.nanoseconds)
+    client.timeout.connect = .nanoseconds(timeout.inNanoseconds / 2)
+    client.timeout.read = .nanoseconds(timeout.inNanoseconds)
     client.connectionPool.retryConnectionEstablishment = false
     http = HTTPClient(eventLoopGroupProvider: .shared(group), configuration: client)
     address = configuration.address
@@ -57,7 +57,7 @@ struct VaultClient: Sendable {
     ) { group in
       group.addTask {
         do {
-          let response = try await http.execute(request, timeout: .nanoseconds(timeout.nanoseconds))
+          let response = try await http.execute(request, timeout: .nanoseconds(timeout.inNanoseconds))
           let body = try await response.body.collect(upTo: Self.limit)
           return .success((Int(response.status.code), Array(body.readableBytesView)))
         } catch {
@@ -120,8 +120,4 @@ struct VaultClient: Sendable {
     if !configuration.verify { tls.certificateVerification = .none }
     return tls
   }
-}
-
-extension Duration {
-  var nanoseconds: Int64 { components.seconds * 1_000_000_000 + components.attoseconds / 1_000_000_000 }
 }

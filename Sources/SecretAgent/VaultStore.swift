@@ -15,7 +15,7 @@ actor VaultStore {
   private let logger: Logger
   private let renewals: Counter
   /// Called after each login, so that reads that failed are tried again at once.
-  private let onLogin: @Sendable () -> Void
+  private var onLogin: @Sendable () -> Void = {}
   private let bell = Doorbell()
   private var schedule = TokenSchedule()
   private var token: SecretBytes?
@@ -28,7 +28,7 @@ actor VaultStore {
 
   init(
     name: String, configuration: VaultConfiguration, client: VaultClient, book: SecretBook, logger: Logger,
-    renewals: Counter, absolute: @escaping @Sendable (String) -> String, onLogin: @escaping @Sendable () -> Void
+    renewals: Counter, absolute: @escaping @Sendable (String) -> String
   ) {
     self.name = name
     self.address = configuration.address
@@ -38,8 +38,9 @@ actor VaultStore {
     self.logger = logger
     self.renewals = renewals
     self.absolute = absolute
-    self.onLogin = onLogin
   }
+
+  func follow(_ onLogin: @escaping @Sendable () -> Void) { self.onLogin = onLogin }
 
   /// Logs in and keeps the token alive until the task is cancelled.
   func run() async {

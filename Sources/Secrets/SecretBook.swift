@@ -4,7 +4,7 @@ package import Vocabulary
 /// Current and previous values of every secret by name, with a change stream. TLS contexts, header injection, sink
 /// credentials, delivery and the log redactor read it. Any thread.
 package final class SecretBook: Sendable {
-  private struct Entry {
+  fileprivate struct Entry {
     var fields: [String: SecretBytes]
     var previous: [String: SecretBytes] = [:]
     var version: String?
@@ -51,6 +51,29 @@ package final class SecretBook: Sendable {
     }
     if !changed.isEmpty { for follower in followers { follower(changed) } }
     return changed
+  }
+
+  /// Every value as it stands at one moment.
+  package struct Checkpoint: Sendable {
+    fileprivate var entries: [String: Entry]
+  }
+
+  package func checkpoint() -> Checkpoint { state.withLock { Checkpoint(entries: $0.entries) } }
+
+  /// Puts the values of a checkpoint back in place of later ones; those stay known as previous ones where there are none.
+  /// Names that the checkpoint has not stay. Followers hear of what changed.
+  package func restore(_ checkpoint: Checkpoint) {
+    let (changed, followers) = state.withLock { state in
+      var changed: [String] = []
+      for (name, old) in checkpoint.entries where state.entries[name]?.fields != old.fields {
+        var entry = old
+        if entry.previous.isEmpty { entry.previous = state.entries[name]?.fields ?? [:] }
+        state.entries[name] = entry
+        changed.append(name)
+      }
+      return (changed.sorted(), state.followers)
+    }
+    if !changed.isEmpty { for follower in followers { follower(changed) } }
   }
 
   /// Calls `follower` with the names of changed secrets, on the publisher's thread, after the change is visible.

@@ -1,6 +1,7 @@
 import CLinux
 import Glibc
 import Synchronization
+import Threads
 
 /// The worker's end of the channel to the supervisor.
 ///
@@ -33,18 +34,24 @@ package final class SupervisorLink: Sendable {
     }
   }
 
+  /// Ends `frames()`, so that this worker exits and another one takes its place.
+  package func leave() { shutdown(descriptor, CInt(SHUT_RD)) }
+
   /// The supervisor's frames with their descriptors (close-on-exec), which the taker owns. To be called once.
   /// The stream ends when the supervisor is gone or breaks the format: the worker must exit then.
   package func frames() -> AsyncStream<(SupervisorFrame, [CInt])> {
     AsyncStream { continuation in
       let reader = LinkReader(descriptor: descriptor) { continuation.yield(($0, $1)) }
-      let started = reader.start { continuation.finish() }
+      let started = WorkThread.start {
+        reader.run()
+        continuation.finish()
+      }
       if !started { continuation.finish() }
     }
   }
 }
 
-/// The thread that reads the channel.
+/// Reads the channel, on a thread of its own.
 private final class LinkReader: Sendable {
   private let descriptor: CInt
   private let take: @Sendable (SupervisorFrame, [CInt]) -> Void
@@ -54,37 +61,7 @@ private final class LinkReader: Sendable {
     self.take = take
   }
 
-  private final class Start: Sendable {
-    let reader: LinkReader
-    let end: @Sendable () -> Void
-    init(reader: LinkReader, end: @escaping @Sendable () -> Void) {
-      self.reader = reader
-      self.end = end
-    }
-  }
-
-  /// False when the system has no thread to give.
-  func start(end: @escaping @Sendable () -> Void) -> Bool {
-    let start = Unmanaged.passRetained(Start(reader: self, end: end))
-    var thread = pthread_t()
-    let result = pthread_create(
-      &thread, nil,
-      { context in
-        guard let context else { return nil }
-        let start = Unmanaged<Start>.fromOpaque(context).takeRetainedValue()
-        start.reader.run()
-        start.end()
-        return nil
-      }, start.toOpaque())
-    guard result == 0 else {
-      start.release()
-      return false
-    }
-    pthread_detach(thread)
-    return true
-  }
-
-  private func run() {
+  func run() {
     var assembler = FrameAssembler()
     var channel = FrameSource(descriptor: descriptor)
     while channel.read(into: &assembler) == .some {

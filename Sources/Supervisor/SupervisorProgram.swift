@@ -10,8 +10,10 @@ package enum SupervisorProgram {
   /// read from a descriptor.
   /// - `workerCommand`: the worker's arguments, the first of them its executable; the channel is its descriptor 3.
   ///   `/proc/self/exe` starts this program again and shows as `outrider` in the process list.
-  /// - `message`: shows one line to people, without the name of the program and the line's end.
-  package static func run(workerCommand: [String], message: @escaping (String) -> Void) -> Int32 {
+  /// - `message`: shows one line to people; it has neither the name of the program nor a line's end.
+  package static func run(
+    workerCommand: [String], message: @escaping (String) -> Void = { StandardError.write("outrider: \($0)") }
+  ) -> Int32 {
     outrider_become_subreaper()
     let seed = UInt64.random(in: 0...UInt64.max)
     guard !workerCommand.isEmpty,
@@ -21,11 +23,5 @@ package enum SupervisorProgram {
       return 70
     }
     return driver.run()
-  }
-
-  /// One line on stderr in one write, so that lines of several processes do not mix.
-  package static func line(_ text: String) {
-    let bytes = Array("outrider: \(text)\n".utf8)
-    _ = write(2, bytes, bytes.count)
   }
 }

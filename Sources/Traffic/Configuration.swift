@@ -19,6 +19,19 @@ package struct TrafficConfiguration: Sendable, Equatable {
 
 package enum Direction: String, Sendable { case inbound, outbound }
 
+/// Which listener: names of inbound and of outbound listeners are separate, so that `inbound.web` and `outbound.web`
+/// may stand in one file.
+package struct ListenerID: Sendable, Hashable, CustomStringConvertible {
+  package var direction: Direction
+  package var name: String
+  package init(_ direction: Direction, _ name: String) {
+    self.direction = direction
+    self.name = name
+  }
+  /// As the configuration's path has it: `inbound.web`.
+  package var description: String { "\(direction.rawValue).\(name)" }
+}
+
 package struct ListenerConfiguration: Sendable, Equatable {
   package enum ListenerProtocol: String, Sendable, CaseIterable { case auto, http, tcp }
   package enum AccessLog: Sendable, Equatable {
@@ -55,6 +68,8 @@ package struct ListenerConfiguration: Sendable, Equatable {
     self.direction = direction
     self.listen = listen
   }
+
+  package var id: ListenerID { ListenerID(direction, name) }
 }
 
 package struct InjectedHeader: Sendable, Equatable {

@@ -30,6 +30,8 @@ final class ClusterShared: Sendable {
 
   let configuration: ClusterConfiguration
   let isApp: Bool
+  /// Where the app is, for the cluster `app`.
+  let app: Address?
   let requests = Atomic<Int>(0)
   let connections = Atomic<Int>(0)
   let pending = Atomic<Int>(0)
@@ -38,9 +40,11 @@ final class ClusterShared: Sendable {
   private let names: [(host: String, port: Int, weight: Int)]
   private let fixed: [ResolvedEndpoint]
 
-  init(_ configuration: ClusterConfiguration, app: Address?) {
+  /// `before` is the cluster of that name before a reload: of the same names, its last good answer stays in use.
+  init(_ configuration: ClusterConfiguration, app: Address?, before: ClusterShared? = nil) {
     self.configuration = configuration
     isApp = configuration.name == "app"
+    self.app = isApp ? app : nil
     var endpoints: [EndpointConfiguration] = []
     if isApp {
       endpoints = app.map { [EndpointConfiguration(address: $0)] } ?? []
@@ -69,7 +73,15 @@ final class ClusterShared: Sendable {
     }
     self.names = names
     self.fixed = fixed
-    resolution = Mutex(names.isEmpty ? .ready(fixed) : .pending)
+    let first: Resolution
+    if names.isEmpty {
+      first = .ready(fixed)
+    } else if let before, before.configuration.discovery == configuration.discovery, case .ready = before.current {
+      first = before.current
+    } else {
+      first = .pending
+    }
+    resolution = Mutex(first)
   }
 
   private static func host(_ host: String, _ port: Int) -> String {

@@ -8,7 +8,7 @@ import Vocabulary
 
 /// Passing responses to the client, and answering in the upstream's place.
 extension DownstreamHandler {
-  private var isDraining: Bool { loop.shared.isDraining(listener.compiled.direction) }
+  private var isDraining: Bool { listener.isLeaving || loop.shared.isDraining(listener.compiled.direction) }
 
   func interim(_ head: ByteBuffer) {
     guard exchange.minorVersion == 1 else { return }
@@ -194,6 +194,8 @@ extension DownstreamHandler {
   }
 
   func beginTCP(_ now: UInt64) {
+    // Before the upstream is connected: the client may be quicker.
+    allowHalfClosure()
     phase = .exchange
     loop.shared.addInFlight(listener.compiled.direction, 1)
     exchange.started = now
@@ -217,8 +219,13 @@ extension DownstreamHandler {
     connection.flush()
   }
 
-  private func enterTunnel(_ now: UInt64) {
+  /// A client that has sent everything still waits for the answer.
+  private func allowHalfClosure() {
     try? context?.channel.syncOptions?.setOption(.allowRemoteHalfClosure, value: true)
+  }
+
+  private func enterTunnel(_ now: UInt64) {
+    allowHalfClosure()
     loop.wheel.set(self, now &+ listener.compiled.idleTimeout, now: now)
     if let early = input {
       input = nil
@@ -226,6 +233,7 @@ extension DownstreamHandler {
       upstream?.write(early)
       upstream?.flush()
     }
+    if clientHalfClosed { upstream?.closeOutput() }
     resumeReading()
   }
 

@@ -54,7 +54,7 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
   private var isReadHeld = false
   private var upstreamDirty = false
   private var isProcessing = false
-  private var clientHalfClosed = false
+  private(set) var clientHalfClosed = false
 
   init(loop: LoopState, listener: LoopListener) {
     self.loop = loop
@@ -62,6 +62,8 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
   }
 
   var isInbound: Bool { listener.compiled.isInbound }
+  /// Between two requests, with nothing received of the next.
+  var isWaiting: Bool { phase == .head && exchange.started == 0 && input == nil }
 
   // MARK: Channel events
 

@@ -18,14 +18,14 @@ final class ProxyShared: Sendable {
   let inFlightOutbound = Atomic<Int>(0)
   let drainingInbound = Atomic<Bool>(false)
   let drainingOutbound = Atomic<Bool>(false)
-  private let listeners = Mutex<[String: OpenConnections]>([:])
+  private let listeners = Mutex<[ListenerID: OpenConnections]>([:])
 
   /// Accepted connections of a listener that are open on all loops.
   final class OpenConnections: Sendable {
     let count = Atomic<Int>(0)
   }
 
-  func openConnections(of listener: String) -> OpenConnections {
+  func openConnections(of listener: ListenerID) -> OpenConnections {
     listeners.withLock { listeners in
       let open = listeners[listener] ?? OpenConnections()
       listeners[listener] = open
@@ -117,6 +117,8 @@ final class LoopRoute {
 final class LoopListener {
   var compiled: CompiledListener
   var routes: [LoopRoute] = []
+  /// A reload took it away: what is in flight ends, every answer closes its connection.
+  var isLeaving = false
   let noRoute: RouteStats
   let nameBytes: [UInt8]
   let duration: Histogram
@@ -128,7 +130,7 @@ final class LoopListener {
   init(_ compiled: CompiledListener, _ shared: ProxyShared) {
     self.compiled = compiled
     let metrics = shared.metrics
-    open = shared.openConnections(of: compiled.name)
+    open = shared.openConnections(of: compiled.id)
     nameBytes = Array(compiled.name.utf8)
     let direction = Label("direction", compiled.direction.rawValue)
     let listener = Label("listener", compiled.name)
@@ -140,9 +142,9 @@ final class LoopListener {
       "outrider_overhead_seconds", "Time that the sidecar itself added to a request.", [direction],
       bounds: Histogram.overheadBounds)
     connectionsTotal = metrics.counter(
-      "outrider_downstream_connections_total", "Connections accepted.", [listener])
+      "outrider_downstream_connections_total", "Connections accepted.", [direction, listener])
     connectionsActive = metrics.gauge(
-      "outrider_downstream_connections_active", "Open accepted connections.", [listener])
+      "outrider_downstream_connections_active", "Open accepted connections.", [direction, listener])
   }
 }
 
@@ -154,8 +156,10 @@ final class LoopState {
   var limits = HeadLimits()
   var watermark = 256 << 10
   var replayLimit = 64 << 10
-  var listeners: [String: LoopListener] = [:]
+  var listeners: [ListenerID: LoopListener] = [:]
   var clusters: [String: LoopCluster] = [:]
+  /// Replaced by a reload while requests wait for their first resolution.
+  private var leaving: [LoopCluster] = []
   var downstreams: [ObjectIdentifier: DownstreamHandler] = [:]
   var random: SeededRandom
   /// Heads are built here; unique again after a synchronous write.
@@ -189,10 +193,17 @@ final class LoopState {
         next[name] = LoopCluster(shared, metrics: self.shared.metrics, seed: random.next())
       }
     }
-    for (name, old) in clusters where next[name] !== old { old.closeAll() }
+    for (name, old) in clusters where next[name] !== old {
+      old.closeAll()
+      if !old.isResolved { leaving.append(old) }
+    }
     clusters = next
+    var kept: [ListenerID: LoopListener] = [:]
     for compiled in snapshot.listeners {
-      let listener = listeners[compiled.name] ?? LoopListener(compiled, shared)
+      let old = listeners[compiled.id]
+      // Connections of the other protocol go on as they began.
+      let listener =
+        old?.compiled.isTCP == compiled.isTCP ? old ?? LoopListener(compiled, shared) : LoopListener(compiled, shared)
       listener.compiled = compiled
       listener.routes = compiled.routes.map { route in
         let key = "\(compiled.direction.rawValue) \(compiled.name) \(route.name) \(route.clusterName)"
@@ -204,8 +215,26 @@ final class LoopState {
         self.stats[key] = stats
         return LoopRoute(route, next[route.clusterName], stats)
       }
-      listeners[compiled.name] = listener
+      kept[compiled.id] = listener
     }
+    for (id, old) in listeners where kept[id] !== old { retire(old) }
+    listeners = kept
+  }
+
+  /// Lets a listener's connections end: at their next answer, or after five seconds without a request.
+  private func retire(_ listener: LoopListener) {
+    listener.isLeaving = true
+    let now = NIODeadline.now().uptimeNanoseconds
+    for downstream in downstreams.values where downstream.listener === listener && downstream.isWaiting {
+      wheel.set(downstream, now &+ 5_000_000_000, now: now)
+    }
+  }
+
+  /// Resolution has found something new for that cluster.
+  func resolutionChanged(_ shared: ClusterShared) {
+    for cluster in leaving where cluster.shared === shared { cluster.update() }
+    leaving.removeAll(where: \.isResolved)
+    if let cluster = clusters[shared.configuration.name], cluster.shared === shared { cluster.update() }
   }
 
   /// Publishes what was recorded, once this turn of the loop is over.

@@ -95,6 +95,7 @@ final class CompiledRoute: Sendable {
 
 /// A listener made ready.
 final class CompiledListener: Sendable {
+  let id: ListenerID
   let name: String
   let direction: Direction
   let isInbound: Bool
@@ -109,6 +110,7 @@ final class CompiledListener: Sendable {
   let sample: Double
 
   init(_ listener: ListenerConfiguration) {
+    id = listener.id
     name = listener.name
     direction = listener.direction
     isInbound = listener.direction == .inbound
@@ -130,8 +132,5 @@ final class CompiledListener: Sendable {
 
 extension Duration {
   /// Whole nanoseconds, 0 when negative.
-  var nanoseconds: UInt64 {
-    let (seconds, attoseconds) = components
-    return UInt64(max(0, seconds)) &* 1_000_000_000 &+ UInt64(max(0, attoseconds)) / 1_000_000_000
-  }
+  var nanoseconds: UInt64 { UInt64(max(0, inNanoseconds)) }
 }

@@ -18,11 +18,16 @@ package final class TrafficProxy: Sendable {
 
   private struct State {
     var snapshot: Snapshot
-    var servers: [(direction: Direction, channel: any Channel)] = []
+    var servers: [Server] = []
     var isClosed = false
   }
 
-  private let app: Address?
+  private struct Server: Sendable {
+    let listener: ListenerID
+    let address: Address?
+    let channel: any Channel
+  }
+
   private let group: MultiThreadedEventLoopGroup
   private let shared: ProxyShared
   private let workers: [Worker]
@@ -35,7 +40,6 @@ package final class TrafficProxy: Sendable {
     configuration: TrafficConfiguration, app: Address?, group: MultiThreadedEventLoopGroup,
     metrics: MetricRegistry, events: EventStream, secrets: @escaping SecretResolver, logger: Logger
   ) throws {
-    self.app = app
     self.group = group
     let shared = ProxyShared(metrics: metrics, events: events, secrets: secrets, logger: logger)
     self.shared = shared
@@ -68,14 +72,20 @@ package final class TrafficProxy: Sendable {
     return Snapshot(
       configuration: configuration, listeners: listeners.map { CompiledListener($0) },
       clusters: clusters.map { cluster in
-        old.first { $0.configuration == cluster } ?? ClusterShared(cluster, app: app)
+        let before = old.first { $0.configuration.name == cluster.name }
+        if let before, before.configuration == cluster, !before.isApp || before.app == app { return before }
+        return ClusterShared(cluster, app: app, before: before)
       })
   }
 
   // MARK: Listeners
 
   /// Starts accepting on bound and listening descriptors of the named listener; takes ownership of the descriptors.
-  package func open(listener name: String, direction: Direction, descriptors: [CInt]) async throws {
+  /// `address` is what `close` knows them by.
+  package func open(
+    listener name: String, direction: Direction, descriptors: [CInt], address: Address? = nil
+  ) async throws {
+    let id = ListenerID(direction, name)
     let watermark = state.withLock { $0.snapshot.configuration.watermark }
     let workers = workers
     for descriptor in descriptors {
@@ -85,16 +95,16 @@ package final class TrafficProxy: Sendable {
         .childChannelInitializer { channel in
           channel.eventLoop.makeCompletedFuture {
             guard let worker = workers.first(where: { $0.eventLoop === channel.eventLoop }) else { return }
-            try Self.accept(channel, worker.state.value, name)
+            try Self.accept(channel, worker.state.value, id)
           }
         }
       let server = try await bootstrap.withBoundSocket(descriptor).get()
-      state.withLock { $0.servers.append((direction, server)) }
+      state.withLock { $0.servers.append(Server(listener: id, address: address, channel: server)) }
     }
   }
 
-  private static func accept(_ channel: any Channel, _ loop: LoopState, _ name: String) throws {
-    guard let listener = loop.listeners[name] else { throw ChannelError.operationUnsupported }
+  private static func accept(_ channel: any Channel, _ loop: LoopState, _ id: ListenerID) throws {
+    guard let listener = loop.listeners[id] else { throw ChannelError.operationUnsupported }
     if listener.open.count.load(ordering: .relaxed) >= listener.compiled.maxConnections {
       throw ChannelError.operationUnsupported
     }
@@ -119,7 +129,7 @@ package final class TrafficProxy: Sendable {
   /// Returns how many exchanges were cut.
   package func drain(_ direction: Direction, timeout: Duration) async -> Int {
     setDraining(direction)
-    await closeServers { $0 == direction }
+    await closeServers { $0.listener.direction == direction }
     let deadline = ContinuousClock.now + timeout
     while ContinuousClock.now < deadline {
       if shared.inFlight(direction) == 0 { break }
@@ -151,17 +161,29 @@ package final class TrafficProxy: Sendable {
     return lingering
   }
 
-  private func closeServers(_ matches: (Direction) -> Bool) async {
-    let servers = state.withLock { state in
-      let chosen = state.servers.filter { matches($0.direction) }
-      state.servers.removeAll { matches($0.direction) }
-      return chosen
-    }
-    for server in servers { try? await server.channel.close() }
+  /// Stops accepting for that listener on that address; what it has accepted goes on.
+  package func close(listener: ListenerID, address: Address) async {
+    await closeServers { $0.listener == listener && $0.address == address }
   }
 
-  /// New exchanges use the new configuration; listeners are opened and closed by the caller.
-  package func reload(_ configuration: TrafficConfiguration) {
+  private func closeServers(_ matches: (Server) -> Bool) async {
+    let servers = state.withLock { state in
+      let chosen = state.servers.filter(matches)
+      state.servers.removeAll(where: matches)
+      return chosen
+    }
+    for server in servers { try? await server.channel.setOption(.autoRead, value: false).get() }
+    // A connection that was accepted and is being set up would be cut with its server: let it pass both loops.
+    for worker in workers { try? await worker.eventLoop.submit {}.get() }
+    for server in servers {
+      try? await server.channel.eventLoop.submit {}.get()
+      try? await server.channel.close()
+    }
+  }
+
+  /// New exchanges use the new configuration; listeners are opened and closed by the caller, closed ones before this.
+  /// Connections of a listener that is gone end with their next answer, or after five seconds without a request.
+  package func reload(_ configuration: TrafficConfiguration, app: Address?) {
     let snapshot = state.withLock { state in
       state.snapshot = Self.compile(configuration, app: app, keeping: state.snapshot.clusters)
       return state.snapshot
@@ -207,10 +229,7 @@ package final class TrafficProxy: Sendable {
             guard changed == true else { continue }
             for worker in workers {
               let state = worker.state
-              let name = cluster.configuration.name
-              worker.eventLoop.execute {
-                if let loop = state.value.clusters[name], loop.shared === cluster { loop.update() }
-              }
+              worker.eventLoop.execute { state.value.resolutionChanged(cluster) }
             }
           }
           try? await Task.sleep(for: settled ? .seconds(10) : .seconds(1))

@@ -15,13 +15,28 @@ package enum DurationText {
 
   /// The shortest exact spelling, down to milliseconds.
   package static func format(_ duration: Duration) -> String {
-    let (seconds, attoseconds) = duration.components
-    let milliseconds = seconds * 1000 + attoseconds / 1_000_000_000_000_000
+    let milliseconds = duration.inMilliseconds
     if milliseconds == 0 { return "0s" }
     if milliseconds % 3_600_000 == 0 { return "\(milliseconds / 3_600_000)h" }
     if milliseconds % 60_000 == 0 { return "\(milliseconds / 60_000)m" }
     if milliseconds % 1000 == 0 { return "\(milliseconds / 1000)s" }
     return "\(milliseconds)ms"
+  }
+}
+
+extension Duration {
+  /// Whole milliseconds, rounded towards zero; within 292 million years.
+  package var inMilliseconds: Int64 {
+    let (seconds, attoseconds) = components
+    return seconds * 1000 + attoseconds / 1_000_000_000_000_000
+  }
+
+  /// Whole nanoseconds, rounded towards zero; beyond 292 years either way the nearest that fits.
+  package var inNanoseconds: Int64 {
+    let (seconds, attoseconds) = components
+    let (whole, overflow) = seconds.multipliedReportingOverflow(by: 1_000_000_000)
+    let (sum, above) = whole.addingReportingOverflow(attoseconds / 1_000_000_000)
+    return overflow || above ? (seconds < 0 ? .min : .max) : sum
   }
 }
 

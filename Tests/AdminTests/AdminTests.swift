@@ -68,8 +68,8 @@ import Testing
     let server = AdminServer(
       endpoints: endpoints(appReady: appReady), group: MultiThreadedEventLoopGroup.singleton,
       logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() }))
-    let task = Task { try await server.serve(descriptor: descriptor, isNetwork: true) }
-    defer { task.cancel() }
+    let listener = try await server.open(descriptor: descriptor, isNetwork: true)
+    defer { listener.stop() }
     try await withCheckedThrowingContinuation { (continuation: CheckedContinuation<Void, any Error>) in
       DispatchQueue.global().async { continuation.resume(with: Result { try body(port) }) }
     }

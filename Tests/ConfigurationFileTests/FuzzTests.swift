@@ -1,3 +1,4 @@
+import Resilience
 import Testing
 
 @testable import ConfigurationFile
@@ -30,7 +31,7 @@ import Testing
 
   @Test(arguments: [UInt64(1), 2, 3, 4])
   func mutationsNeverCrash(seed: UInt64) {
-    var random = SplitMix(state: seed)
+    var random = SeededRandom(seed: seed)
     let original = Array(Self.seed.utf8)
     let workspace = Workspace()
     var refused = 0
@@ -49,7 +50,7 @@ import Testing
     #expect(refused > 100)
   }
 
-  private func mutate(_ bytes: inout [UInt8], _ random: inout SplitMix) {
+  private func mutate(_ bytes: inout [UInt8], _ random: inout SeededRandom) {
     let place = Int.random(in: 0...bytes.count, using: &random)
     let end = min(bytes.count, place + Int.random(in: 0...20, using: &random))
     switch Int.random(in: 0..<5, using: &random) {
@@ -59,17 +60,5 @@ import Testing
     case 3: if place < bytes.count { bytes[place] = UInt8.random(in: 0...255, using: &random) }
     default: bytes.removeSubrange(place...)
     }
-  }
-}
-
-/// The same sequence for the same seed.
-struct SplitMix: RandomNumberGenerator {
-  var state: UInt64
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-    return z ^ (z >> 31)
   }
 }

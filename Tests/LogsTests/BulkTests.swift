@@ -1,4 +1,5 @@
 import Logs
+import Resilience
 import Testing
 
 @Suite struct BulkTests {
@@ -53,7 +54,7 @@ import Testing
   }
 
   @Test func gzipRoundTrip() {
-    var random = Seeded(state: 1)
+    var random = SeededRandom(seed: 1)
     for size in [0, 1, 1000, 300_000] {
       let bytes = (0..<size).map { _ in UInt8.random(in: 0...3, using: &random) }
       let packed = bytes.withUnsafeBytes { Gzip.compress($0) }

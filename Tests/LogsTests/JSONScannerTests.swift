@@ -1,5 +1,6 @@
 import Glibc
 import Logs
+import Resilience
 import Testing
 
 @Suite struct JSONScannerTests {
@@ -55,7 +56,7 @@ import Testing
   }
 
   @Test func escapingIsUndone() {
-    var random = Seeded(state: 7)
+    var random = SeededRandom(seed: 7)
     for _ in 0..<300 {
       let scalars = (0..<Int.random(in: 0...40, using: &random)).map { _ in
         Unicode.Scalar(UInt32.random(in: 0...0x2FF, using: &random))!
@@ -71,7 +72,7 @@ import Testing
   }
 
   @Test func plainEndAgreesWithTheObviousLoop() {
-    var random = Seeded(state: 3)
+    var random = SeededRandom(seed: 3)
     for _ in 0..<2000 {
       let bytes = (0..<Int.random(in: 0...30, using: &random)).map { _ in
         [0x22, 0x5C, 0x1F, 0x20, 0x21, 0x80, 0xFF, 0xA2, 0x61].randomElement(using: &random)! as UInt8
@@ -82,7 +83,7 @@ import Testing
   }
 
   @Test func unicodeValidityAgreesWithTheStandardLibrary() {
-    var random = Seeded(state: 11)
+    var random = SeededRandom(seed: 11)
     for _ in 0..<5000 {
       let bytes = (0..<Int.random(in: 0...9, using: &random)).map { _ in
         [0x61, 0x80, 0xBF, 0xC2, 0xE0, 0xED, 0xA0, 0x9F, 0xF0, 0x90, 0xF4, 0x8F, 0xC0].randomElement(using: &random)!

@@ -1,4 +1,5 @@
 import Logs
+import Resilience
 import Testing
 
 @Suite struct RecordEncoderTests {
@@ -74,7 +75,7 @@ import Testing
 
   @Test func everyRecordIsOneLineOfJSONAndTheRawLineComesBack() {
     let encoder = RecordEncoder(source: "app")
-    var random = Seeded(state: 42)
+    var random = SeededRandom(seed: 42)
     let pieces = ["{", "}", "\"a\":", "1", ",", "\"x\"", "k=v", " ", "\\", "\u{1}", "é", "ERROR", "=", "\"", "\t"]
     for _ in 0..<5000 {
       let line = (0..<Int.random(in: 0...8, using: &random)).map { _ in pieces.randomElement(using: &random)! }.joined()

@@ -1,4 +1,5 @@
 import Logs
+import Resilience
 import Testing
 
 @Suite struct RedactorTests {
@@ -27,7 +28,7 @@ import Testing
   }
 
   @Test func everyFormOfRandomSecretsIsFound() throws {
-    var random = Seeded(state: 5)
+    var random = SeededRandom(seed: 5)
     let alphabet = Array("abcXYZ019+/=\"\\ %&é".unicodeScalars)
     for _ in 0..<300 {
       let secrets = (0..<Int.random(in: 1...5, using: &random)).map { _ in

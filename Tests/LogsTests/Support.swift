@@ -1,17 +1,5 @@
 import Logs
 
-/// A repeatable source of randomness (SplitMix64).
-struct Seeded: RandomNumberGenerator {
-  var state: UInt64
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-    return z ^ (z >> 31)
-  }
-}
-
 func withBytes<R>(_ text: String, _ body: (Bytes) throws -> R) rethrows -> R {
   try Array(text.utf8).withUnsafeBytes { try body($0) }
 }

@@ -122,6 +122,39 @@ private final class Bao: Sendable {
     await bao.stop()
   }
 
+  @Test func aReloadKeepsTheLoginWhoseSecretIDIsUsedUp() async throws {
+    guard let bao = try await Bao.start() else { return }
+    try await bao.makeRole(ttl: "1h")
+    try await bao.post("auth/approle/role/app", #"{"secret_id_num_uses":1}"#)
+    let fresh = try await bao.post("auth/approle/role/app/secret-id")
+    try bao.folder.write("sid", fresh["data"]?["secret_id"]?.string ?? "")
+    try await bao.post("secret/data/shop/db", #"{"data":{"password":"one"}}"#)
+    try await bao.post("secret/data/shop/api", #"{"data":{"key":"k"}}"#)
+    func agent(_ values: [String: String], _ inheritance: SecretInheritance?) -> SecretAgent {
+      SecretAgent(
+        configuration: bao.configuration(values), baseDirectory: bao.folder.path, metrics: MetricRegistry(),
+        group: MultiThreadedEventLoopGroup.singleton, logger: LogLines().logger, inheritance: inheritance,
+        timings: .quick
+      ) { _ in true }
+    }
+    let first = agent(["db": "secret/shop/db"], nil)
+    try await first.start()
+    let absent = await first.handOver()
+    let failing = agent(["db": "secret/shop/db", "none": "secret/shop/none"], absent)
+    let error = await #expect(throws: SecretStartError.self) { try await failing.succeed(within: .milliseconds(300)) }
+    #expect(error?.description.contains("`none` did not come within 300ms") == true)
+    let again = agent(["db": "secret/shop/db"], absent)
+    await again.resume()
+    let next = agent(["db": "secret/shop/db", "api": "secret/shop/api"], await again.handOver())
+    try await next.succeed(within: .seconds(5))
+    #expect(next.book.fields("api") == ["key": SecretBytes("k")])
+    try await bao.post("secret/data/shop/db", #"{"data":{"password":"two"}}"#)
+    next.refreshNow()
+    #expect(await eventually { next.book.fields("db") == ["password": SecretBytes("two")] })
+    await next.stop()
+    await bao.stop()
+  }
+
   @Test func aRevokedTokenIsReplacedAndAShortOneRenewed() async throws {
     guard let bao = try await Bao.start() else { return }
     try await bao.makeRole(ttl: "2s")

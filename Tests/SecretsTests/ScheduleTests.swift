@@ -1,21 +1,10 @@
+import Resilience
 import Testing
 
 @testable import Secrets
 
-/// SplitMix64: the same numbers each run.
-struct SeededRandom: RandomNumberGenerator {
-  var state: UInt64
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-    return z ^ (z >> 31)
-  }
-}
-
 struct ScheduleTests {
-  var random = SeededRandom(state: 7)
+  var random = SeededRandom(seed: 7)
 
   @Test mutating func backoffDoublesToItsCap() {
     var backoff = FailureBackoff()

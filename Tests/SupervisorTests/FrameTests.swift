@@ -1,5 +1,6 @@
 import CLinux
 import Glibc
+import Resilience
 import Testing
 import Vocabulary
 
@@ -75,7 +76,7 @@ import Vocabulary
 
   /// Whatever the bytes are: an error or a frame that encodes again, never a trap.
   @Test func mutatedFramesNeverTrap() throws {
-    var random = Jitter(state: 42)
+    var random = SeededRandom(seed: 42)
     for _ in 0..<20_000 {
       let worker = Self.workerFrames[Int(random.next() % UInt64(Self.workerFrames.count))].encoded
       let supervisor = Self.supervisorFrames[Int(random.next() % UInt64(Self.supervisorFrames.count))].encoded
@@ -96,7 +97,7 @@ import Vocabulary
   }
 
   @Test func framesAreAssembledFromAnyPieces() throws {
-    var random = Jitter(state: 7)
+    var random = SeededRandom(seed: 7)
     let frames = Self.supervisorFrames
     let bytes = frames.enumerated().flatMap { index, frame in
       FrameAssembler.bytes(kind: frame.encoded.kind, payload: frame.encoded.payload, descriptorCount: index % 3)

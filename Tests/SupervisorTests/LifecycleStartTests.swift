@@ -1,4 +1,5 @@
 import Testing
+import Vocabulary
 
 @testable import Supervisor
 
@@ -94,7 +95,7 @@ import Testing
         life.now = next
         life.on(.tick)
       }
-      delays.append((life.now - died).milliseconds)
+      delays.append((life.now - died).inMilliseconds)
     }
     #expect(delays == [0, 100, 200, 400, 800, 1600, 3200, 5000, 5000])
     life.now += .seconds(60)

@@ -1,3 +1,4 @@
+import Resilience
 import Testing
 
 @testable import Supervisor
@@ -106,7 +107,7 @@ import Testing
 
   /// Any events in any order: one app at a time, one exit, nothing after it, and TERM still ends it.
   @Test(arguments: 0..<300) func anyLifeKeepsTheRules(seed: UInt64) {
-    var random = Jitter(state: seed)
+    var random = SeededRandom(seed: seed)
     var life = Life(.planned, AppPolicy(hasApp: random.next() % 4 != 0, restart: .always, drainDelay: .seconds(1)))
     var appRuns = false
     var workerRuns = true

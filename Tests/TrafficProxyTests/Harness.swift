@@ -61,6 +61,9 @@ final class Harness: Sendable {
     try await self.init(to: upstreams, direction: direction) { _, _, _ in }
   }
 
+  /// One turn of the loop: what had arrived before is dealt with.
+  func turn() async throws { try await group.any().submit {}.get() }
+
   func stop() async {
     await proxy.close()
     try? await group.shutdownGracefully()

@@ -1,3 +1,4 @@
+import Resilience
 import Testing
 
 @testable import Vocabulary
@@ -62,7 +63,7 @@ import Testing
   }
 
   @Test func neverCrashes() {
-    var random = SystemRandomNumberGenerator.seeded(7)
+    var random = SeededRandom(seed: 7)
     let pieces = ["$", "{", "}", "${", "secrets.", "a", ".", "|", "trim", ":-", "A", "é", " ", "$$"]
     for _ in 0..<20_000 {
       let text = (0..<Int.random(in: 0...12, using: &random)).map { _ in pieces.randomElement(using: &random) ?? "" }
@@ -70,20 +71,4 @@ import Testing
       _ = try? SecretTemplate.parse(text)
     }
   }
-}
-
-/// SplitMix64: the same sequence for the same seed.
-struct SeededGenerator: RandomNumberGenerator {
-  var state: UInt64
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-    return z ^ (z >> 31)
-  }
-}
-
-extension SystemRandomNumberGenerator {
-  static func seeded(_ seed: UInt64) -> SeededGenerator { SeededGenerator(state: seed) }
 }

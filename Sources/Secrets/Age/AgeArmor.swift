@@ -1,3 +1,5 @@
+import Vocabulary
+
 /// The ASCII armor of age: strict PEM (RFC 7468) with one label, 64 columns and canonical padded base64.
 /// Whitespace is allowed before and after, LF or CRLF between lines. Source: C2SP age.md, "ASCII armor".
 package enum AgeArmor {

@@ -1,5 +1,6 @@
 import Crypto
 import FoundationEssentials
+import Vocabulary
 
 /// Whole age v1 files in memory. Source: C2SP age.md.
 package enum AgeFile {

@@ -1,3 +1,5 @@
+import Vocabulary
+
 /// One recipient's line and body in the header.
 package struct AgeStanza: Equatable, Sendable {
   package var type: String

@@ -1,6 +1,7 @@
 import Crypto
 import CryptoExtras
 import FoundationEssentials
+import Vocabulary
 
 /// What opens an age file.
 package enum AgeIdentity: Sendable {

@@ -55,7 +55,7 @@ final class SupervisorDriver {
 
   private var timeout: Int32 {
     guard let deadline = machine.nextDeadline else { return -1 }
-    return Int32(clamping: max((deadline - Self.now).milliseconds + 1, 0))
+    return Int32(clamping: max((deadline - Self.now).inMilliseconds + 1, 0))
   }
 
   // MARK: What happens

@@ -34,9 +34,7 @@ struct FrameWriter {
   }
   /// Whole milliseconds, rounded down.
   mutating func write(_ value: Duration) {
-    let (seconds, attoseconds) = value.components
-    let limit: Int64 = 1 << 50
-    write(min(max(seconds, 0), limit) * 1000 + attoseconds / 1_000_000_000_000_000)
+    write(min(max(value, .zero), .seconds(1 << 50)).inMilliseconds)
   }
   mutating func write(_ value: String) {
     write(UInt32(value.utf8.count))

@@ -1,3 +1,5 @@
+import Vocabulary
+
 /// The app: started with a fresh environment, restarted by its policy.
 extension LifecycleMachine {
   /// An app that was up this long starts its backoff anew.
@@ -71,9 +73,9 @@ extension LifecycleMachine {
     if uptime >= Self.appIsStable { appFailures = 0 }
     let ceiling = min(Duration.seconds(1 << min(appFailures, 6)), Self.longestRestartDelay)
     appFailures += 1
-    let delay = Duration.milliseconds(Int64.random(in: 1...ceiling.milliseconds, using: &jitter))
+    let delay = Duration.milliseconds(Int64.random(in: 1...ceiling.inMilliseconds, using: &jitter))
     app = .waiting(until: now + delay)
     become(.appStarting)
-    actions.append(.say("the app \(exit); restart \(restarts + 1) in \(delay.milliseconds) ms"))
+    actions.append(.say("the app \(exit); restart \(restarts + 1) in \(delay.inMilliseconds) ms"))
   }
 }

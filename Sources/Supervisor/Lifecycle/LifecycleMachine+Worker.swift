@@ -1,3 +1,5 @@
+import Vocabulary
+
 /// The worker: started, replaced, and what it brings up.
 extension LifecycleMachine {
   /// A worker that lived this long is not part of a crash loop.
@@ -91,7 +93,7 @@ extension LifecycleMachine {
     let delay = workerFailures == 0 ? Duration.zero : min(.milliseconds(100 << min(workerFailures - 1, 6)), .seconds(5))
     workerFailures += 1
     let rest = app.pid == nil ? "" : "; the app goes on"
-    let pause = delay == .zero ? "now" : "in \(delay.milliseconds) ms"
+    let pause = delay == .zero ? "now" : "in \(delay.inMilliseconds) ms"
     actions.append(.say("the worker \(exit)\(rest); a new one starts \(pause)"))
     if delay == .zero { startWorker(at: now) } else { worker = .waiting(until: now + delay) }
   }
@@ -117,12 +119,6 @@ extension LifecycleMachine {
 }
 
 extension Duration {
-  /// Whole milliseconds, rounded down.
-  var milliseconds: Int64 {
-    let (seconds, attoseconds) = components
-    return seconds * 1000 + attoseconds / 1_000_000_000_000_000
-  }
-
   /// `12 s`, rounded up.
-  var inSeconds: String { "\((max(self, .zero).milliseconds + 999) / 1000) s" }
+  var inSeconds: String { "\((max(self, .zero).inMilliseconds + 999) / 1000) s" }
 }

@@ -1,3 +1,5 @@
+import Resilience
+
 /// Every decision of a run: what starts when, what stops in which order, who is started again and after how long.
 ///
 /// A value without I/O: events and the time go in, actions come out. Time is a duration since any fixed moment.
@@ -136,10 +138,10 @@ struct LifecycleMachine {
   /// What the app left in its group, and when it is killed.
   var leftovers: (pid: Int32, killAt: Duration)?
   var waitLine: (key: String, next: Duration)?
-  var jitter: Jitter
+  var jitter: SeededRandom
   var actions: [Action] = []
 
-  init(seed: UInt64) { jitter = Jitter(state: seed) }
+  init(seed: UInt64) { jitter = SeededRandom(seed: seed) }
 
   /// The app's restarts so far.
   var restarts: UInt32 { appStarts == 0 ? 0 : appStarts - 1 }
@@ -267,18 +269,5 @@ struct LifecycleMachine {
       self.leftovers = nil
     }
     passStopDeadlines(at: now)
-  }
-}
-
-/// SplitMix64 (Steele, Lea, Flood 2014): enough to spread restarts.
-struct Jitter: RandomNumberGenerator {
-  var state: UInt64
-
-  mutating func next() -> UInt64 {
-    state &+= 0x9E37_79B9_7F4A_7C15
-    var z = state
-    z = (z ^ (z >> 30)) &* 0xBF58_476D_1CE4_E5B9
-    z = (z ^ (z >> 27)) &* 0x94D0_49BB_1331_11EB
-    return z ^ (z >> 31)
   }
 }

@@ -28,7 +28,7 @@ struct CommonOptions: ParsableArguments {
     do {
       return try ConfigurationLoader.load(input(command: command))
     } catch {
-      ProcessFacts.complain(error.rendered)
+      StandardError.write(error.rendered)
       throw ExitCode(78)
     }
   }
@@ -68,12 +68,6 @@ enum ProcessFacts {
     guard let pointer = getcwd(nil, 0) else { return "/" }
     defer { free(pointer) }
     return String(cString: pointer)
-  }
-
-  /// Writes to standard error, in one call, with a line end.
-  static func complain(_ text: String) {
-    var line = text.hasSuffix("\n") ? text : text + "\n"
-    line.withUTF8 { _ = write(STDERR_FILENO, $0.baseAddress, $0.count) }
   }
 
   /// The most recently changed directory in the parent of `path`.

@@ -1,4 +1,5 @@
 import ArgumentParser
+import Supervisor
 
 struct ReloadCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -9,7 +10,7 @@ struct ReloadCommand: ParsableCommand {
   func run() throws {
     let answer = try ControlClient.send("POST", "/reload", socket: options.controlSocket())
     if answer.status >= 400 {
-      ProcessFacts.complain(answer.body)
+      StandardError.write(answer.body)
       throw ExitCode(answer.status == 422 ? 78 : 1)
     }
     print(answer.body, terminator: "")

@@ -2,6 +2,7 @@ import ArgumentParser
 import Glibc
 import LogShipper
 import Logs
+import Supervisor
 import Vocabulary
 
 struct LogsCommand: ParsableCommand {
@@ -45,7 +46,7 @@ struct LogsCommand: ParsableCommand {
     }
     let state = try options.stateDirectory()
     guard access(state, F_OK) == 0 else {
-      ProcessFacts.complain("outrider: there is no state directory \(state); name the one of the sidecar with --state")
+      StandardError.write("outrider: there is no state directory \(state); name the one of the sidecar with --state")
       throw ExitCode(1)
     }
     let reader = StoreReader(directory: state + "/store")

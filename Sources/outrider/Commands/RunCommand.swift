@@ -24,7 +24,7 @@ struct RunCommand: ParsableCommand {
     if let config = options.config { worker += ["--config", config] }
     if let state = options.state { worker += ["--state", state] }
     if !command.isEmpty { worker += ["--"] + command }
-    let code = SupervisorProgram.run(workerCommand: worker) { SupervisorProgram.line($0) }
+    let code = SupervisorProgram.run(workerCommand: worker)
     throw ExitCode(code)
   }
 }

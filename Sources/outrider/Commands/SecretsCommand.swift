@@ -1,6 +1,7 @@
 import ArgumentParser
 import Glibc
 import SecretAgent
+import Supervisor
 
 struct SecretsCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -40,7 +41,7 @@ struct SecretsSet: ParsableCommand {
   @Argument(help: "NAME or NAME.FIELD.") var name: String
 
   func run() throws {
-    if isatty(STDIN_FILENO) == 1 { ProcessFacts.complain("value of \(name), then Ctrl-D:") }
+    if isatty(STDIN_FILENO) == 1 { StandardError.write("value of \(name), then Ctrl-D:") }
     var bytes: [UInt8] = []
     var buffer = [UInt8](repeating: 0, count: 4096)
     while bytes.count <= 1 << 20 {

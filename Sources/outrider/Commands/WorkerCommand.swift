@@ -1,5 +1,6 @@
 import ArgumentParser
 import Glibc
+import Supervisor
 
 /// The supervisor's child that does the work; never started by hand.
 struct WorkerCommand: ParsableCommand {
@@ -15,7 +16,7 @@ struct WorkerCommand: ParsableCommand {
 
   func run() throws {
     guard fcntl(channel, F_GETFD) >= 0 else {
-      ProcessFacts.complain(
+      StandardError.write(
         "outrider: worker: descriptor \(channel) is no channel; start the sidecar with `outrider run`")
       throw ExitCode(64)
     }

@@ -4,6 +4,8 @@ import NIOCore
 import NIOHTTP1
 import NIOPosix
 import Supervisor
+import Threads
+import Vocabulary
 
 /// One probe of the app, made past the proxy path.
 struct AppProbe: Sendable {
@@ -55,10 +57,10 @@ struct AppProbe: Sendable {
     guard let name = command.first else { return "app.ready.exec is empty" }
     let nanoseconds = timeout.inNanoseconds
     return await withCheckedContinuation { continuation in
-      let thread = ProbeThread {
+      let started = WorkThread.start {
         continuation.resume(returning: Self.run(command, name: name, nanoseconds: nanoseconds))
       }
-      if !thread.start() { continuation.resume(returning: "no thread for the probe \(name)") }
+      if !started { continuation.resume(returning: "no thread for the probe \(name)") }
     }
   }
 
@@ -88,42 +90,5 @@ struct AppProbe: Sendable {
       waited += 5_000_000
     }
     return status == 0 ? nil : "the probe \(name) failed"
-  }
-}
-
-/// A detached thread for one blocking piece of work.
-struct ProbeThread {
-  private final class Box {
-    let work: () -> Void
-    init(_ work: @escaping () -> Void) { self.work = work }
-  }
-
-  let work: @Sendable () -> Void
-
-  init(_ work: @escaping @Sendable () -> Void) { self.work = work }
-
-  func start() -> Bool {
-    let box = Unmanaged.passRetained(Box(work))
-    var thread = pthread_t()
-    let error = pthread_create(
-      &thread, nil,
-      { argument in
-        guard let argument else { return nil }
-        Unmanaged<Box>.fromOpaque(argument).takeRetainedValue().work()
-        return nil
-      }, box.toOpaque())
-    guard error == 0 else {
-      box.release()
-      return false
-    }
-    pthread_detach(thread)
-    return true
-  }
-}
-
-extension Duration {
-  /// Whole nanoseconds, at most 292 years.
-  var inNanoseconds: Int64 {
-    components.seconds * 1_000_000_000 + components.attoseconds / 1_000_000_000
   }
 }

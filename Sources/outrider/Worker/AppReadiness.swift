@@ -11,6 +11,8 @@ struct AppReadiness: Sendable {
   let link: SupervisorLink
   let facts: WorkerFacts
   let logger: Logger
+  /// Whether the app was ready when this began, where that is known.
+  var known: Bool?
 
   /// The configured probe; for an app with a port and inbound listeners a TCP probe; else nil: ready once started.
   static func effective(_ value: OutriderConfiguration) -> AppConfiguration.Ready? {
@@ -22,7 +24,7 @@ struct AppReadiness: Sendable {
   func run() async {
     var good = 0
     var bad = 0
-    var isReady: Bool?
+    var isReady = known
     let deadline = ContinuousClock.now + configuration.deadline
     var saidLate = false
     while !Task.isCancelled {
@@ -65,6 +67,5 @@ struct AppReadiness: Sendable {
       $0.appReason = reason
     }
     link.send(.appReady(ready, reason: reason))
-    if !ready { logger.warning("the app is not ready any more: \(reason)") }
   }
 }

@@ -48,6 +48,14 @@ struct SocketBook {
     if let id = requests[address] { link.send(.listen(id: id)) }
   }
 
+  /// Gives up sockets that were given and not taken.
+  mutating func discard(_ addresses: [Address]) {
+    for address in addresses {
+      for descriptor in take(address) { close(descriptor) }
+      requests[address] = nil
+    }
+  }
+
   /// The descriptors of an address, once; the caller owns them.
   mutating func take(_ address: Address) -> [CInt] { descriptors.removeValue(forKey: address) ?? [] }
 }

@@ -1,5 +1,5 @@
-import Glibc
 import Logging
+import Supervisor
 
 /// The sidecar's own messages: one line each on standard error, `outrider: level: message key=value`.
 struct StandardErrorLog: LogHandler {
@@ -19,8 +19,7 @@ struct StandardErrorLog: LogHandler {
     ) {
       line += " \(key)=\(value)"
     }
-    line = line.replacingLineEnds() + "\n"
-    line.withUTF8 { _ = write(STDERR_FILENO, $0.baseAddress, $0.count) }
+    StandardError.write(line.replacingLineEnds())
   }
 }
 

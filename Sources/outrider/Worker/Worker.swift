@@ -23,20 +23,27 @@ actor Worker {
   let client: HTTPClient
   let metrics = MetricRegistry()
   let events = EventStream()
-  let agent: SecretAgent
+  /// Replaced by a reload that changes secrets; its book stays.
+  var agent: SecretAgent
   let logs: LogPipeline
   let proxy: TrafficProxy
   let facts: WorkerFacts
 
-  private(set) var loaded: LoadedConfiguration
-  private var sockets: SocketBook
+  var loaded: LoadedConfiguration
+  var sockets: SocketBook
+  var adminListeners: [Address: AdminListener] = [:]
+  /// The last reload asked for; each waits for the one before.
+  var reloading: Task<AdminEndpoints.Outcome, Never>?
   private var probing: Task<Void, Never>?
-  private var serving: [Task<Void, any Error>] = []
   private var logsStarted = false
   private var outputsWaiting: [(stdout: CInt, stderr: CInt)] = []
-  private var inboundIsOpen = false
-  private var outboundIsOpen = false
+  private(set) var inboundIsOpen = false
+  private(set) var outboundIsOpen = false
+  /// The run is ending: nothing is opened any more.
+  private(set) var isStopping = false
   private var ended = false
+  /// Makes room for a worker that begins with a new configuration.
+  var leaves = false
 
   init(loaded: LoadedConfiguration, input: ConfigurationInput, link: SupervisorLink, logger: Logger) throws {
     self.loaded = loaded
@@ -48,9 +55,26 @@ actor Worker {
     client = HTTPClient(eventLoopGroup: group)
     facts = WorkerFacts(loaded: loaded)
     sockets = SocketBook(link: link)
-    agent = SecretAgent(
-      configuration: value.secrets, baseDirectory: input.workingDirectory, metrics: metrics, group: group,
-      logger: logger
+    agent = Self.makeAgent(
+      value.secrets, nil, input: input, metrics: metrics, group: group, logger: logger, link: link)
+    let book = agent.book
+    logs = try LogPipeline(
+      configuration: value.logs, stateDirectory: value.stateDirectory, metrics: metrics, events: events,
+      secrets: { book.resolve($0) }, group: group, logger: logger)
+    proxy = try TrafficProxy(
+      configuration: value.traffic, app: Self.address(of: value.app), group: group, metrics: metrics, events: events,
+      secrets: { book.resolve($0) }, logger: logger)
+  }
+
+  static func address(of app: AppConfiguration) -> Address? { app.port.map { .tcp(host: app.address, port: $0) } }
+
+  static func makeAgent(
+    _ configuration: SecretsConfiguration, _ inheritance: SecretInheritance?, input: ConfigurationInput,
+    metrics: MetricRegistry, group: MultiThreadedEventLoopGroup, logger: Logger, link: SupervisorLink
+  ) -> SecretAgent {
+    SecretAgent(
+      configuration: configuration, baseDirectory: input.workingDirectory, metrics: metrics, group: group,
+      logger: logger, inheritance: inheritance
     ) { action in
       switch action {
       case .signal(let number): link.send(.actionSignal(number))
@@ -58,13 +82,6 @@ actor Worker {
       }
       return true
     }
-    let book = agent.book
-    logs = try LogPipeline(
-      configuration: value.logs, stateDirectory: value.stateDirectory, metrics: metrics, events: events,
-      secrets: { book.resolve($0) }, group: group, logger: logger)
-    proxy = try TrafficProxy(
-      configuration: value.traffic, app: value.app.port.map { .tcp(host: value.app.address, port: $0) }, group: group,
-      metrics: metrics, events: events, secrets: { book.resolve($0) }, logger: logger)
   }
 
   /// What health and status say, for alerts.
@@ -88,7 +105,7 @@ actor Worker {
     }
     starting.cancel()
     if !ended { try? await client.shutdown() }
-    return ended ? 0 : 1
+    return ended || leaves ? 0 : 1
   }
 
   private func startOrFail() async {
@@ -106,7 +123,7 @@ actor Worker {
   /// Start order: addresses, admin, secrets, logs, outbound; the app comes when the supervisor asks for it.
   private func start() async throws {
     let value = loaded.value
-    try await openAdmin(value)
+    for seat in value.adminSeats { try await openAdmin(seat.address, value.admin) }
     for listener in value.traffic.outbound + value.traffic.inbound {
       try await bind(listener.listen, for: "\(listener.direction.rawValue).\(listener.name)")
     }
@@ -133,45 +150,49 @@ actor Worker {
     book.follow { _ in logs.setRedactions(book.redactions()) }
   }
 
-  private func openAdmin(_ value: OutriderConfiguration) async throws {
-    var addresses: [Address] = [.unix(path: value.admin.socket ?? value.stateDirectory + "/outrider.sock")]
-    if let address = value.admin.listen { addresses.append(address) }
+  /// A default address that is taken is no reason not to start.
+  private func openAdmin(_ address: Address, _ admin: AdminConfiguration) async throws {
+    do {
+      try await bind([address], for: "admin \(address)")
+    } catch let failure as StartFailure where address == admin.listen && !admin.isExplicit {
+      logger.warning("\(failure.description); health and metrics are served on the control socket only")
+      return
+    }
+    try await serveAdmin(address)
+  }
+
+  /// Serves the admin API on a bound address.
+  func serveAdmin(_ address: Address) async throws {
     let server = AdminServer(endpoints: adminEndpoints(), group: group, logger: logger)
-    for address in addresses {
-      do {
-        try await bind([address], for: "admin \(address)")
-      } catch let failure as StartFailure where address == value.admin.listen && !value.admin.isExplicit {
-        logger.warning("\(failure.description); health and metrics are served on the control socket only")
-        continue
-      }
-      sockets.listen(address)
-      for descriptor in sockets.take(address) {
-        let isNetwork = address == value.admin.listen
-        let task = Task { try await server.serve(descriptor: descriptor, isNetwork: isNetwork) }
-        serving.append(task)
-      }
+    sockets.listen(address)
+    for descriptor in sockets.take(address) {
+      let isNetwork = if case .tcp = address { true } else { false }
+      adminListeners[address] = try await server.open(descriptor: descriptor, isNetwork: isNetwork)
     }
   }
 
   /// Asks the supervisor for sockets and waits for its answer.
-  private func bind(_ addresses: [Address], for subject: String) async throws {
+  func bind(_ addresses: [Address], for subject: String) async throws {
     for await answer in sockets.request(addresses, for: subject) { _ = try answer.get() }
   }
 
   private func open(_ listener: ListenerConfiguration) async throws {
-    var descriptors: [CInt] = []
-    for address in listener.listen {
-      sockets.listen(address)
-      descriptors += sockets.take(address)
-    }
+    for address in listener.listen { try await open(listener.id, address) }
+  }
+
+  /// Serves a listener on a bound address.
+  func open(_ listener: ListenerID, _ address: Address) async throws {
+    sockets.listen(address)
+    let descriptors = sockets.take(address)
     guard !descriptors.isEmpty else { return }
-    try await proxy.open(listener: listener.name, direction: listener.direction, descriptors: descriptors)
-    facts.change { $0.open.insert("\(listener.direction.rawValue).\(listener.name)") }
+    try await proxy.open(
+      listener: listener.name, direction: listener.direction, descriptors: descriptors, address: address)
+    facts.change { $0.open.insert(listener.description) }
   }
 
   private func openInbound() async {
     inboundIsOpen = true
-    guard outboundIsOpen else { return }
+    guard outboundIsOpen, !isStopping else { return }
     for listener in loaded.value.traffic.inbound {
       do {
         try await open(listener)
@@ -205,6 +226,7 @@ actor Worker {
       facts.change { $0.appReady = true }
     case .openInbound: await openInbound()
     case .draining:
+      isStopping = true
       facts.change { $0.draining = true }
       proxy.setDraining(.inbound)
     case .closeInbound(let timeout):
@@ -253,7 +275,8 @@ actor Worker {
     }
   }
 
-  private func probeApp() {
+  /// Begins to follow the app's readiness; `known` is what is known of it already.
+  func probeApp(known: Bool? = nil) {
     probing?.cancel()
     guard let ready = AppReadiness.effective(loaded.value) else {
       facts.change { $0.appReady = true }
@@ -262,7 +285,7 @@ actor Worker {
     }
     if ready.probe == .descriptor { return }
     let readiness = AppReadiness(
-      configuration: ready, probe: appProbe(ready), link: link, facts: facts, logger: logger)
+      configuration: ready, probe: appProbe(ready), link: link, facts: facts, logger: logger, known: known)
     probing = Task { await readiness.run() }
   }
 
@@ -276,7 +299,10 @@ actor Worker {
   /// Stop order: pipes to their end, outbound, sinks, secrets.
   private func finish(_ timeout: Duration) async {
     guard !ended else { return }
+    isStopping = true
     let deadline = ContinuousClock.now + timeout
+    reloading?.cancel()
+    _ = await reloading?.value
     if logsStarted {
       if !(await logs.awaitAppEnd(timeout: timeout / 2)) {
         logger.warning(
@@ -292,65 +318,9 @@ actor Worker {
     await proxy.close()
     await agent.stop()
     probing?.cancel()
-    for task in serving { task.cancel() }
+    for listener in adminListeners.values { listener.stop() }
     try? await client.shutdown()
     ended = true
     link.send(.flushed)
-  }
-
-  /// Reads the configuration again; the last good one stays on any error.
-  func reload() async -> AdminEndpoints.Outcome {
-    defer { link.send(.reloaded) }
-    let fresh: LoadedConfiguration
-    do {
-      fresh = try ConfigurationLoader.load(input)
-    } catch {
-      logger.error("reload: the configuration is invalid, the last good one stays\n\(error.rendered)")
-      facts.change { $0.lastReloadError = error.rendered }
-      return .init(status: 422, text: error.rendered)
-    }
-    agent.refreshNow()
-    do {
-      let text = try await apply(fresh)
-      facts.change {
-        $0.lastReloadError = nil
-        $0.loaded = fresh
-      }
-      logger.info("reload: \(text)")
-      return .init(text: text)
-    } catch {
-      logger.error("reload: \(error); the last good configuration stays")
-      facts.change { $0.lastReloadError = "\(error)" }
-      return .init(status: 409, text: "\(error); the last good configuration stays")
-    }
-  }
-
-  /// What changes at once: routes, clusters, listeners, shutdown. What waits for the next start is named.
-  private func apply(_ fresh: LoadedConfiguration) async throws -> String {
-    let old = loaded.value
-    let new = fresh.value
-    if old == new { return "nothing has changed" }
-    let oldListeners = old.traffic.outbound + old.traffic.inbound
-    let newListeners = new.traffic.outbound + new.traffic.inbound
-    let oldAddresses = Set(oldListeners.flatMap(\.listen))
-    let added = newListeners.filter { !$0.listen.allSatisfy(oldAddresses.contains) }
-    for listener in added {
-      let addresses = listener.listen.filter { !oldAddresses.contains($0) }
-      try await bind(addresses, for: "\(listener.direction.rawValue).\(listener.name)")
-    }
-    proxy.reload(new.traffic)
-    loaded = fresh
-    for listener in added where listener.direction == .outbound || inboundIsOpen { try await open(listener) }
-    if old.app != new.app || old.shutdown != new.shutdown {
-      link.send(.plan(AppPolicy(app: new.app, shutdown: new.shutdown)))
-    }
-    var waiting: [String] = []
-    if old.logs != new.logs { waiting.append("logs") }
-    if old.secrets != new.secrets { waiting.append("secrets") }
-    if old.admin != new.admin { waiting.append("admin") }
-    if old.stateDirectory != new.stateDirectory { waiting.append("state") }
-    let newAddresses = Set(newListeners.flatMap(\.listen))
-    if !oldAddresses.subtracting(newAddresses).isEmpty { waiting.append("removed listeners") }
-    return waiting.isEmpty ? "applied" : "applied, but for \(waiting.joined(separator: ", ")): at the next start"
   }
 }

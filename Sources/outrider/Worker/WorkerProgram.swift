@@ -23,7 +23,7 @@ enum WorkerProgram {
   static func run(channel: Int32, input: ConfigurationInput) async -> Int32 {
     // A worker holds secrets: nobody but root may look into it, and it leaves no core.
     if outrider_harden("outrider") != 0 {
-      ProcessFacts.complain(
+      StandardError.write(
         "outrider: warning: the worker cannot be made undumpable: \(String(cString: strerror(errno)))")
     }
 
@@ -34,7 +34,7 @@ enum WorkerProgram {
     do {
       loaded = try ConfigurationLoader.load(input)
     } catch {
-      ProcessFacts.complain(error.rendered)
+      StandardError.write(error.rendered)
       link.send(.fatal(exitCode: ExitStatus.configuration))
       return ExitStatus.configuration
     }
