@@ -13,7 +13,7 @@ import Vocabulary
 /// Where an endpoint is reached and what it is called.
 struct ResolvedEndpoint: Sendable, Equatable {
   var address: SocketAddress
-  /// The Host field for it: the configured name, with the port unless it is 80.
+  /// The Host field for it: the configured name, with the port unless it is the scheme's own (80, with TLS 443).
   var host: String
   var weight: Int
 }
@@ -30,6 +30,8 @@ final class ClusterShared: Sendable {
 
   let configuration: ClusterConfiguration
   let isApp: Bool
+  /// Nil = plaintext.
+  let tls: ClusterTLS?
   let requests = Atomic<Int>(0)
   let connections = Atomic<Int>(0)
   let pending = Atomic<Int>(0)
@@ -38,8 +40,9 @@ final class ClusterShared: Sendable {
   private let names: [(host: String, port: Int, weight: Int)]
   private let fixed: [ResolvedEndpoint]
 
-  init(_ configuration: ClusterConfiguration, app: Address?) {
+  init(_ configuration: ClusterConfiguration, app: Address?, tls: ClusterTLS? = nil) {
     self.configuration = configuration
+    self.tls = tls
     isApp = configuration.name == "app"
     var endpoints: [EndpointConfiguration] = []
     if isApp {
@@ -61,7 +64,8 @@ final class ClusterShared: Sendable {
       case .tcp(let host, let port):
         if let address = try? SocketAddress(ipAddress: host.isEmpty ? "127.0.0.1" : host, port: port) {
           fixed.append(
-            ResolvedEndpoint(address: address, host: Self.host(host, port), weight: endpoint.weight))
+            ResolvedEndpoint(
+              address: address, host: Self.host(host, port, tls: tls != nil), weight: endpoint.weight))
         } else {
           names.append((host, port, endpoint.weight))
         }
@@ -72,9 +76,9 @@ final class ClusterShared: Sendable {
     resolution = Mutex(names.isEmpty ? .ready(fixed) : .pending)
   }
 
-  private static func host(_ host: String, _ port: Int) -> String {
+  private static func host(_ host: String, _ port: Int, tls: Bool) -> String {
     let name = host.contains(":") ? "[\(host)]" : host
-    return port == 80 ? name : "\(name):\(port)"
+    return port == (tls ? 443 : 80) ? name : "\(name):\(port)"
   }
 
   var current: Resolution { resolution.withLock { $0 } }
@@ -88,7 +92,8 @@ final class ClusterShared: Sendable {
       switch Self.lookUp(name.host, name.port) {
       case .success(let addresses):
         found += addresses.map {
-          ResolvedEndpoint(address: $0, host: Self.host(name.host, name.port), weight: name.weight)
+          ResolvedEndpoint(
+            address: $0, host: Self.host(name.host, name.port, tls: tls != nil), weight: name.weight)
         }
       case .failure(let error): failure = "`\(name.host)` does not resolve: \(error.text)"
       }

@@ -1,6 +1,7 @@
 import HTTP1
 import NIOCore
 import NIOPosix
+import NIOSSL
 import Synchronization
 import Telemetry
 import Traffic
@@ -32,6 +33,8 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
 
   let loop: LoopState
   let listener: LoopListener
+  /// Nil = plaintext.
+  let session: TLSSession?
   var phase = Phase.head
   var exchange = Exchange()
   var upstream: UpstreamHandler?
@@ -54,9 +57,10 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
   private var isProcessing = false
   private var clientHalfClosed = false
 
-  init(loop: LoopState, listener: LoopListener) {
+  init(loop: LoopState, listener: LoopListener, session: TLSSession? = nil) {
     self.loop = loop
     self.listener = listener
+    self.session = session
   }
 
   var isInbound: Bool { listener.compiled.direction == .inbound }
@@ -64,7 +68,11 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
 
   // MARK: Channel events
 
-  func handlerAdded(context: ChannelHandlerContext) { self.context = context }
+  func handlerAdded(context: ChannelHandlerContext) {
+    self.context = context
+    // After a handshake the connection is active already.
+    if context.channel.isActive { channelActive(context: context) }
+  }
 
   func channelActive(context: ChannelHandlerContext) {
     loop.downstreams[ObjectIdentifier(self)] = self
@@ -157,7 +165,11 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
     self.context = nil
   }
 
-  func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
+  func errorCaught(context: ChannelHandlerContext, error: any Error) {
+    // Without `close_notify` the client's half of a tunnel has still ended; the other half goes on.
+    if phase == .tunnel, TLSEnd.isUnclean(error) { return }
+    context.close(promise: nil)
+  }
 
   // MARK: Requests
 
@@ -439,6 +451,12 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
     guard let context else { return }
     phase = .lingering
     _ = (context.channel as? any SocketOptionProvider)?.setSoLinger(linger(l_onoff: 1, l_linger: 0))
-    context.close(promise: nil)
+    // Past TLS, whose `close_notify` would say that this is the regular end.
+    if session != nil, let engine = try? context.pipeline.syncOperations.context(handlerType: NIOSSLServerHandler.self)
+    {
+      engine.close(promise: nil)
+    } else {
+      context.close(promise: nil)
+    }
   }
 }

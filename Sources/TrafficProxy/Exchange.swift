@@ -48,6 +48,7 @@ struct Exchange {
   var sent: UInt64 = 0
   var firstByte: UInt64 = 0
   var connectTime: UInt64 = 0
+  var tlsTime: UInt64 = 0
   var poolTime: UInt64 = 0
   var overhead: UInt64 = 0
 }

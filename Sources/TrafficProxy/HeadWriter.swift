@@ -9,6 +9,8 @@ enum HeadWriter {
   struct RequestContext {
     var route: CompiledRoute
     var isInbound: Bool
+    /// The client's connection is in TLS.
+    var isSecure: Bool
     /// The Host field to send; nil = the client's.
     var host: [UInt8]?
     var clientAddress: [UInt8]
@@ -91,7 +93,8 @@ enum HeadWriter {
       out.writeStaticString(", ")
     }
     out.writeBytes(context.clientAddress)
-    out.writeStaticString("\r\nX-Forwarded-Proto: http\r\n")
+    out.writeStaticString(
+      context.isSecure ? "\r\nX-Forwarded-Proto: https\r\n" : "\r\nX-Forwarded-Proto: http\r\n")
     if clientHost.count > 0 {
       out.writeStaticString("X-Forwarded-Host: ")
       out.writeBytes(clientHost)

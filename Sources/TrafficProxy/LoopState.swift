@@ -65,6 +65,9 @@ struct Snapshot: Sendable {
   var configuration: TrafficConfiguration
   var listeners: [CompiledListener]
   var clusters: [ClusterShared]
+
+  /// What has certificates to keep current.
+  var tls: [any ReloadingTLS] { listeners.compactMap(\.tls) + clusters.compactMap(\.tls) }
 }
 
 /// The request counters of a route on one loop, made when first needed.
@@ -121,6 +124,8 @@ final class LoopListener {
   let connectionsTotal: Counter
   let connectionsActive: Gauge
   let open: ProxyShared.OpenConnections
+  /// Nil = the listener is plaintext.
+  private(set) var tlsCounters: TLSCounters?
 
   init(_ compiled: CompiledListener, _ shared: ProxyShared) {
     self.compiled = compiled
@@ -141,6 +146,12 @@ final class LoopListener {
     connectionsActive = metrics.gauge(
       "outrider_downstream_connections_active", "Open accepted connections.", [listener])
   }
+
+  func take(_ compiled: CompiledListener, _ shared: ProxyShared) {
+    self.compiled = compiled
+    guard let tls = compiled.tls, tlsCounters == nil else { return }
+    tlsCounters = TLSCounters(tls.owner, place: tls.place, metrics: shared.metrics, logger: shared.logger)
+  }
 }
 
 /// Everything that one event loop owns. Never leaves its loop.
@@ -154,6 +165,8 @@ final class LoopState {
   var listeners: [String: LoopListener] = [:]
   var clusters: [String: LoopCluster] = [:]
   var downstreams: [ObjectIdentifier: DownstreamHandler] = [:]
+  /// Accepted connections that no protocol's handler has yet.
+  var pending: [ObjectIdentifier: PendingConnection] = [:]
   var random: SeededRandom
   /// Heads are built here; unique again after a synchronous write.
   var scratch: ByteBuffer
@@ -183,14 +196,15 @@ final class LoopState {
       if let old = clusters[name], old.shared === shared {
         next[name] = old
       } else {
-        next[name] = LoopCluster(shared, metrics: self.shared.metrics, seed: random.next())
+        next[name] = LoopCluster(
+          shared, metrics: self.shared.metrics, logger: self.shared.logger, seed: random.next())
       }
     }
     for (name, old) in clusters where next[name] !== old { old.closeAll() }
     clusters = next
     for compiled in snapshot.listeners {
       let listener = listeners[compiled.name] ?? LoopListener(compiled, shared)
-      listener.compiled = compiled
+      listener.take(compiled, shared)
       listener.routes = compiled.routes.map { route in
         let key = "\(compiled.direction.rawValue) \(compiled.name) \(route.name) \(route.clusterName)"
         let stats =

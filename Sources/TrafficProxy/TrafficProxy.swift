@@ -1,6 +1,7 @@
 package import Logging
 import NIOCore
 package import NIOPosix
+package import Secrets
 import Synchronization
 package import Telemetry
 package import Traffic
@@ -19,7 +20,8 @@ package final class TrafficProxy: Sendable {
   private struct State {
     var snapshot: Snapshot
     var servers: [(direction: Direction, channel: any Channel)] = []
-    var isClosed = false
+    /// Counts configurations, so that the TLS watch never goes back to an older one.
+    var generation = 1
   }
 
   private let app: Address?
@@ -29,17 +31,22 @@ package final class TrafficProxy: Sendable {
   private let state: Mutex<State>
   private let resolverPool = NIOThreadPool(numberOfThreads: 1)
   private let resolverTask = Mutex<Task<Void, Never>?>(nil)
+  private let tls: TLSWatch
 
-  /// `app` is where the cluster named `app` leads; nil when there is no app to reach.
+  /// `app` is where the cluster named `app` leads; nil when there is no app to reach. `book` holds the secrets that
+  /// TLS certificates are taken from. Throws when a file of a `tls` cannot be used.
   package init(
     configuration: TrafficConfiguration, app: Address?, group: MultiThreadedEventLoopGroup,
-    metrics: MetricRegistry, events: EventStream, secrets: @escaping SecretResolver, logger: Logger
+    metrics: MetricRegistry, events: EventStream, secrets: @escaping SecretResolver, book: SecretBook = SecretBook(),
+    logger: Logger
   ) throws {
     self.app = app
     self.group = group
     let shared = ProxyShared(metrics: metrics, events: events, secrets: secrets, logger: logger)
     self.shared = shared
-    let snapshot = Self.compile(configuration, app: app, keeping: [])
+    let tls = TLSWatch(material: MaterialSource(book: book), metrics: metrics, logger: logger)
+    self.tls = tls
+    let snapshot = try Self.compile(configuration, app: app, keeping: nil, tls.material)
     state = Mutex(State(snapshot: snapshot))
     var generator = SystemRandomNumberGenerator()
     workers = try group.makeIterator().map { eventLoop in
@@ -52,23 +59,31 @@ package final class TrafficProxy: Sendable {
     }
     resolverPool.start()
     startResolver()
+    book.follow { [weak tls] names in
+      guard let tls else { return }
+      Task { await tls.changed(names) }
+    }
   }
 
   /// Exchanges in flight in both directions, tunnels included.
   package var inFlight: Int { shared.inFlight(.inbound) + shared.inFlight(.outbound) }
 
   private static func compile(
-    _ configuration: TrafficConfiguration, app: Address?, keeping old: [ClusterShared]
-  ) -> Snapshot {
+    _ configuration: TrafficConfiguration, app: Address?, keeping old: Snapshot?, _ material: MaterialSource
+  ) throws -> Snapshot {
     let listeners = configuration.inbound + configuration.outbound
     var clusters = configuration.clusters
     if !clusters.contains(where: { $0.name == "app" }) {
       clusters.append(ClusterConfiguration(name: "app", discovery: .fixed([])))
     }
     return Snapshot(
-      configuration: configuration, listeners: listeners.map { CompiledListener($0) },
-      clusters: clusters.map { cluster in
-        old.first { $0.configuration == cluster } ?? ClusterShared(cluster, app: app)
+      configuration: configuration,
+      listeners: try listeners.map { listener in
+        CompiledListener(listener, tls: try ServerTLS.make(listener, keeping: old, material))
+      },
+      clusters: try clusters.map { cluster in
+        try old?.clusters.first { $0.configuration == cluster }
+          ?? ClusterShared(cluster, app: app, tls: ClusterTLS.make(cluster, material))
       })
   }
 
@@ -76,7 +91,10 @@ package final class TrafficProxy: Sendable {
 
   /// Starts accepting on bound and listening descriptors of the named listener; takes ownership of the descriptors.
   package func open(listener name: String, direction: Direction, descriptors: [CInt]) async throws {
-    let watermark = state.withLock { $0.snapshot.configuration.watermark }
+    let (watermark, snapshot, generation) = state.withLock {
+      ($0.snapshot.configuration.watermark, $0.snapshot, $0.generation)
+    }
+    await tls.follow(snapshot.tls, generation: generation)
     let workers = workers
     for descriptor in descriptors {
       let bootstrap = ServerBootstrap(group: group)
@@ -101,7 +119,7 @@ package final class TrafficProxy: Sendable {
     if channel.localAddress?.ipAddress != nil {
       try channel.syncOptions?.setOption(.tcpOption(.tcp_nodelay), value: 1)
     }
-    try channel.pipeline.syncOperations.addHandler(DownstreamHandler(loop: loop, listener: listener))
+    try AcceptChain.begin(channel, loop, listener)
   }
 
   /// True once responses of that direction carry `Connection: close`.
@@ -144,6 +162,8 @@ package final class TrafficProxy: Sendable {
         where downstream.listener.compiled.direction == direction {
           if downstream.phase == .lingering { left += 1 } else { downstream.closeNow() }
         }
+        for pending in Array(state.value.pending.values)
+        where pending.listener.compiled.direction == direction { pending.closeNow() }
         return left
       }.get()
       lingering += left ?? 0
@@ -160,12 +180,17 @@ package final class TrafficProxy: Sendable {
     for server in servers { try? await server.channel.close() }
   }
 
-  /// New exchanges use the new configuration; listeners are opened and closed by the caller.
-  package func reload(_ configuration: TrafficConfiguration) {
-    let snapshot = state.withLock { state in
-      state.snapshot = Self.compile(configuration, app: app, keeping: state.snapshot.clusters)
-      return state.snapshot
+  /// New exchanges use the new configuration; listeners are opened and closed by the caller. Throws when a file of a
+  /// `tls` cannot be used; then nothing changes.
+  package func reload(_ configuration: TrafficConfiguration) throws {
+    let old = state.withLock { $0.snapshot }
+    let snapshot = try Self.compile(configuration, app: app, keeping: old, tls.material)
+    let generation = state.withLock { state in
+      state.snapshot = snapshot
+      state.generation += 1
+      return state.generation
     }
+    Task { [tls] in await tls.follow(snapshot.tls, generation: generation) }
     for worker in workers {
       let state = worker.state
       worker.eventLoop.execute { state.value.apply(snapshot) }
@@ -176,10 +201,12 @@ package final class TrafficProxy: Sendable {
   /// Closes everything at once.
   package func close() async {
     resolverTask.withLock { $0?.cancel() }
+    await tls.stop()
     await closeServers { _ in true }
     for worker in workers {
       let state = worker.state
       try? await worker.eventLoop.submit {
+        for pending in Array(state.value.pending.values) { pending.closeNow() }
         for downstream in Array(state.value.downstreams.values) { downstream.closeNow() }
         for cluster in state.value.clusters.values { cluster.closeAll() }
         state.value.access.publish()

@@ -45,7 +45,6 @@ actor Worker {
     self.logger = logger
     let value = loaded.value
     group = MultiThreadedEventLoopGroup(numberOfThreads: value.traffic.threads ?? min(System.coreCount, 4))
-    client = HTTPClient(eventLoopGroup: group)
     facts = WorkerFacts(loaded: loaded)
     sockets = SocketBook(link: link)
     agent = SecretAgent(
@@ -62,9 +61,15 @@ actor Worker {
     logs = try LogPipeline(
       configuration: value.logs, stateDirectory: value.stateDirectory, metrics: metrics, events: events,
       secrets: { book.resolve($0) }, group: group, logger: logger)
-    proxy = try TrafficProxy(
-      configuration: value.traffic, app: value.app.port.map { .tcp(host: value.app.address, port: $0) }, group: group,
-      metrics: metrics, events: events, secrets: { book.resolve($0) }, logger: logger)
+    do {
+      proxy = try TrafficProxy(
+        configuration: value.traffic, app: value.app.port.map { .tcp(host: value.app.address, port: $0) }, group: group,
+        metrics: metrics, events: events, secrets: { book.resolve($0) }, book: book, logger: logger)
+    } catch let error as TLSMaterialError {
+      throw StartFailure(description: "\(error)", exitCode: ExitStatus.configuration)
+    }
+    // Last: a client that was made has to be shut down.
+    client = HTTPClient(eventLoopGroup: group)
   }
 
   /// What health and status say, for alerts.
@@ -338,7 +343,7 @@ actor Worker {
       let addresses = listener.listen.filter { !oldAddresses.contains($0) }
       try await bind(addresses, for: "\(listener.direction.rawValue).\(listener.name)")
     }
-    proxy.reload(new.traffic)
+    try proxy.reload(new.traffic)
     loaded = fresh
     for listener in added where listener.direction == .outbound || inboundIsOpen { try await open(listener) }
     if old.app != new.app || old.shutdown != new.shutdown {
