@@ -225,7 +225,10 @@ extension DownstreamHandler {
     progress(NIODeadline.now().uptimeNanoseconds)
   }
 
-  func upstreamHalfClosed() { context?.close(mode: .output, promise: nil) }
+  func upstreamHalfClosed() {
+    releaseGathered()
+    context?.close(mode: .output, promise: nil)
+  }
 
   func tunnelEnded() {
     upstream = nil

@@ -83,7 +83,7 @@ extension DownstreamHandler {
         guard made.isUsable else {
           return tryFailed(.connect, .connectionRefused, detail: "the connection closed at once")
         }
-        let tlsTime = (try? result.get()) ?? 0
+        let tlsTime = (try? result.get().tlsTime) ?? 0
         exchange.connectTime += later &- now &- tlsTime
         exchange.tlsTime += tlsTime
         exchange.headDone = later

@@ -143,6 +143,7 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
 
   func channelInactive(context: ChannelHandlerContext) {
     loop.downstreams[ObjectIdentifier(self)] = nil
+    releaseGathered()
     listener.connectionsActive.add(-1)
     listener.open.count.wrappingSubtract(1, ordering: .relaxed)
     loop.wheel.remove(self)
@@ -420,8 +421,14 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
 
   // MARK: Ending
 
-  func write(_ buffer: ByteBuffer) { context?.write(wrapOutboundOut(buffer), promise: nil) }
-  func flush() { context?.flush() }
+  func write(_ buffer: ByteBuffer) {
+    if session == nil { context?.write(wrapOutboundOut(buffer), promise: nil) } else { gather(buffer) }
+  }
+
+  func flush() {
+    if session != nil { releaseGathered() }
+    context?.flush()
+  }
 
   func closeNow() {
     guard phase != .closed, let context else { return }
@@ -435,6 +442,7 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
     input = nil
     let now = NIODeadline.now().uptimeNanoseconds
     loop.wheel.set(self, now &+ 2_000_000_000, now: now)
+    releaseGathered()
     context.close(mode: .output, promise: nil)
     if isReadHeld {
       isReadHeld = false

@@ -170,6 +170,7 @@ final class LoopState {
   var random: SeededRandom
   /// Heads are built here; unique again after a synchronous write.
   var scratch: ByteBuffer
+  var gathering = RecordGathering()
   var request = RequestHead()
   var response = ResponseHead()
   var access: AccessLogWriter

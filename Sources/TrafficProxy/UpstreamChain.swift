@@ -6,10 +6,16 @@ import NIOSSL
 ///
 ///     socket → TLS handshake, where the cluster asks for it → protocol
 enum UpstreamChain {
-  /// Succeeds once the connection can be used, with the nanoseconds that TLS took. The connect timeout covers it all.
-  static func connect(
-    _ made: UpstreamHandler, tcp: Bool, timeout: UInt64
-  ) -> EventLoopFuture<UInt64> {
+  /// A connection that can be used.
+  struct Ready {
+    /// Nanoseconds that the TLS handshake took; 0 in plaintext.
+    var tlsTime: UInt64 = 0
+    /// What the upstream chose of what was offered.
+    var spoken = ApplicationProtocol.http1
+  }
+
+  /// Succeeds once the connection can be used. The connect timeout covers everything until then.
+  static func connect(_ made: UpstreamHandler, tcp: Bool, timeout: UInt64) -> EventLoopFuture<Ready> {
     let loop = made.loop
     let watermark = loop.watermark
     let deadline = NIODeadline.now().uptimeNanoseconds &+ timeout
@@ -35,7 +41,7 @@ enum UpstreamChain {
       address.pathname.map { bootstrap.connect(unixDomainSocketPath: $0) }
       ?? bootstrap.channelOption(.tcpOption(.tcp_nodelay), value: 1).connect(to: address)
     return connected.flatMap { channel in
-      bound.value.1?.wait() ?? channel.eventLoop.makeSucceededFuture(0)
+      bound.value.1?.wait() ?? channel.eventLoop.makeSucceededFuture(Ready())
     }
   }
 }

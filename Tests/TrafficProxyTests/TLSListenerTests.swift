@@ -252,6 +252,60 @@ import Vocabulary
     upstream.stop()
   }
 
+  @Test func aReloadMayTurnTLSOnAndChangeItsFiles() async throws {
+    let upstream = Upstream.answering()
+    let harness = try await harness(to: upstream)
+    let next = try authority.issue("next", "DNS:web.shop")
+    var configuration = harness.configuration
+    configuration.inbound[0].tls?.certificate = .files(certificate: next.certificate, key: next.key)
+    try harness.proxy.reload(configuration)
+    #expect(
+      await eventually {
+        guard let client = try? await TLSClient(harness.port, trust: authority), await client.isReady else {
+          return false
+        }
+        defer { Task { await client.close() } }
+        return (try? await client.peerCertificate()?.subject) == "CN=next"
+      })
+    configuration.inbound[0].tls = nil
+    try harness.proxy.reload(configuration)
+    #expect(
+      await eventually {
+        let plain = Wire.connect(harness.port)
+        defer { plain.close() }
+        plain.send(get())
+        return plain.message()?.head.hasPrefix("HTTP/1.1 200") == true
+      })
+    await harness.stop()
+    upstream.stop()
+  }
+
+  @Test func headAndSmallBodyAreOneRecordAndLargeOnesAreWhole() async throws {
+    let body = String(repeating: "0123456789", count: 30_000)
+    let upstream = Upstream { wire, _, upstream in
+      while let request = upstream.request(wire) {
+        let body = request.head.contains("/large") ? body : "ok"
+        wire.send("HTTP/1.1 200 OK\r\nContent-Length: \(body.utf8.count)\r\n\r\n\(body)")
+      }
+    }
+    let harness = try await harness(to: upstream)
+    // A hand on the raw octets: the client's own connection, relayed.
+    let relay = Relay(to: harness.port)
+    let client = try await TLSClient(relay.port, trust: authority)
+    client.send(get())
+    #expect(await client.receive("\r\n\r\nok").hasSuffix("\r\n\r\nok"))
+    let before = relay.records
+    client.send(get())
+    #expect(await eventually { client.inbox.text.components(separatedBy: "\r\n\r\nok").count == 3 })
+    #expect(relay.records == before + 1)
+    client.send(get("/large"))
+    #expect(await eventually { client.inbox.text.hasSuffix(body) })
+    await client.close()
+    await harness.stop()
+    relay.stop()
+    upstream.stop()
+  }
+
   @Test func anUnusableFileIsAnErrorThatNamesIt() async throws {
     let upstream = Upstream.answering()
     let expired = try authority.issue("expired", "DNS:web.shop", days: -1)

@@ -179,3 +179,45 @@ final class TLSUpstream: Sendable {
   var connectionCount: Int { seen.state.withLock { $0.connections } }
   func stop() async { try? await channel.close().get() }
 }
+
+/// Passes one connection on and counts the TLS records of application data that come back.
+final class Relay: Sendable {
+  let port: Int
+  private let fd: CInt
+  private let state = Mutex<(bytes: [UInt8], records: Int)>(([], 0))
+
+  init(to target: Int) {
+    (fd, port) = listeningSocket()
+    Thread.detachNewThread { [self] in
+      let connection = accept(fd, nil, nil)
+      if connection < 0 { return }
+      let client = Wire(fd: connection)
+      let server = Wire.connect(target)
+      Thread.detachNewThread {
+        while case let bytes = client.receive(), !bytes.isEmpty { server.send(bytes) }
+        server.finishSending()
+      }
+      while case let bytes = server.receive(), !bytes.isEmpty {
+        count(bytes)
+        client.send(bytes)
+      }
+      client.close()
+      server.close()
+    }
+  }
+
+  private func count(_ bytes: [UInt8]) {
+    state.withLock { state in
+      state.bytes += bytes
+      while state.bytes.count >= 5 {
+        let length = 5 + Int(state.bytes[3]) << 8 + Int(state.bytes[4])
+        guard state.bytes.count >= length else { return }
+        if state.bytes[0] == 23 { state.records += 1 }
+        state.bytes.removeFirst(length)
+      }
+    }
+  }
+
+  var records: Int { state.withLock { $0.records } }
+  func stop() { shutdown(fd, Int32(SHUT_RDWR)) }
+}

@@ -40,7 +40,9 @@ final class TLSCounters {
       entry.count += 1
     } else {
       let more = entry.count > 0 ? " (and \(entry.count) others since the last such message)" : ""
-      logger.info("\(place): no TLS with \(String(decoding: peer, as: UTF8.self)): \(detail)\(more)")
+      // Whoever only looks whether the port is open also closes it.
+      let level: Logger.Level = reason == .closed ? .debug : .info
+      logger.log(level: level, "\(place): no TLS with \(String(decoding: peer, as: UTF8.self)): \(detail)\(more)")
       entry = (now &+ 60_000_000_000, 0)
     }
     quiet[reason] = entry

@@ -7,6 +7,8 @@ actor TLSWatch {
   private struct Entry {
     var endpoint: any ReloadingTLS
     var watch = MaterialWatch<[MaterialSignature]>()
+    /// When the first certificate in use ends, in seconds since 1970; nil = that has been said.
+    var expires: Int64?
   }
 
   /// Twice in the second within which a rotation has to be seen.
@@ -68,12 +70,17 @@ actor TLSWatch {
 
   private func look(_ index: Int) {
     let endpoint = entries[index].endpoint
+    if let expires = entries[index].expires, expires <= Moment.now {
+      entries[index].expires = nil
+      logger.error("\(endpoint.place): the certificate in use expired at \(Moment.text(expires)) and was not replaced")
+    }
     let signatures = endpoint.signatures(material)
     guard entries[index].watch.wantsReading(signatures) else { return }
     let wasMissing = entries[index].watch.state == .missing
     do throws(TLSMaterialError) {
       let times = try endpoint.load(material, now: Moment.now)
       expiries.update(endpoint.owner, times)
+      entries[index].expires = times.values.min()
       report(entries[index].watch.loaded(signatures), endpoint, times, isFirst: wasMissing)
     } catch {
       guard case .failed(let reason) = entries[index].watch.failed(signatures, error.description) else { return }

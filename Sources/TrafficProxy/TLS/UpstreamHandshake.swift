@@ -15,9 +15,9 @@ final class UpstreamHandshake: Timed, ChannelInboundHandler, RemovableChannelHan
   private let serverName: String?
   private let endpoint: [UInt8]
   private let limit: UInt64
-  private var outcome: Result<UInt64, TLSFailure>?
+  private var outcome: Result<UpstreamChain.Ready, TLSFailure>?
   /// Made when somebody waits.
-  private var promise: EventLoopPromise<UInt64>?
+  private var promise: EventLoopPromise<UpstreamChain.Ready>?
   private var started: UInt64 = 0
   private var context: ChannelHandlerContext?
   private var isOver: Bool { outcome != nil }
@@ -41,10 +41,10 @@ final class UpstreamHandshake: Timed, ChannelInboundHandler, RemovableChannelHan
     }
   }
 
-  /// Nanoseconds that the handshake took, or `TLSFailure`.
-  func wait() -> EventLoopFuture<UInt64> {
+  /// Ends with the handshake, or `TLSFailure`.
+  func wait() -> EventLoopFuture<UpstreamChain.Ready> {
     switch outcome {
-    case .success(let time): return loop.eventLoop.makeSucceededFuture(time)
+    case .success(let ready): return loop.eventLoop.makeSucceededFuture(ready)
     case .failure(let failure): return loop.eventLoop.makeFailedFuture(failure)
     case nil:
       let promise = promise ?? loop.eventLoop.makePromise()
@@ -68,7 +68,7 @@ final class UpstreamHandshake: Timed, ChannelInboundHandler, RemovableChannelHan
   }
 
   func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
-    guard case .handshakeCompleted? = event as? TLSUserEvent, !isOver else {
+    guard case .handshakeCompleted(let negotiated)? = event as? TLSUserEvent, !isOver else {
       return context.fireUserInboundEventTriggered(event)
     }
     let refusal = tls.refusal(
@@ -78,12 +78,13 @@ final class UpstreamHandshake: Timed, ChannelInboundHandler, RemovableChannelHan
       cluster.tlsCounters?.failed(.mismatch)
       return fail(refusal)
     }
-    let time = NIODeadline.now().uptimeNanoseconds &- started
-    outcome = .success(time)
+    let ready = UpstreamChain.Ready(
+      tlsTime: NIODeadline.now().uptimeNanoseconds &- started, spoken: ApplicationProtocol(negotiated: negotiated))
+    outcome = .success(ready)
     loop.wheel.remove(self)
     cluster.tlsCounters?.succeeded()
     _ = tls.isNews("")
-    promise?.succeed(time)
+    promise?.succeed(ready)
     context.pipeline.syncOperations.removeHandler(self, promise: nil)
   }
 
