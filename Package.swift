@@ -12,6 +12,7 @@ let strict: [SwiftSetting] = [
 let nio = Target.Dependency.product(name: "NIOCore", package: "swift-nio")
 let nioHTTP1 = Target.Dependency.product(name: "NIOHTTP1", package: "swift-nio")
 let nioPosix = Target.Dependency.product(name: "NIOPosix", package: "swift-nio")
+let nioTLS = Target.Dependency.product(name: "NIOTLS", package: "swift-nio")
 let nioSSL = Target.Dependency.product(name: "NIOSSL", package: "swift-nio-ssl")
 let asyncHTTPClient = Target.Dependency.product(name: "AsyncHTTPClient", package: "async-http-client")
 let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
@@ -66,7 +67,7 @@ let package = Package(
       "TrafficProxy",
       [
         "Traffic", "HTTP1", "Secrets", "Telemetry", "Vocabulary", "Resilience", "CLinux", nio, nioPosix, nioSSL,
-        logging,
+        nioTLS, logging,
       ]),
     room(
       "LogShipper",
@@ -131,7 +132,10 @@ let package = Package(
     tests("Logs", ["Vocabulary", "Telemetry", "Resilience"]),
     tests("Secrets", ["Vocabulary", "Telemetry", "Resilience", "CZlib", crypto]),
     tests(
-      "TrafficProxy", ["Traffic", "HTTP1", "Telemetry", "Vocabulary", "Secrets", "CLinux", nio, nioPosix, logging]),
+      "TrafficProxy",
+      [
+        "Traffic", "HTTP1", "Telemetry", "Vocabulary", "Secrets", "CLinux", nio, nioPosix, nioSSL, nioTLS, logging,
+      ]),
     tests("LogShipper", ["Logs", "Telemetry", "Vocabulary", "Secrets", "CLinux", nio, nioPosix, logging]),
     tests(
       "SecretAgent",

@@ -17,6 +17,8 @@ final class ConfigurationDecoder {
   var extraFiles: [String] = []
   var secretNames: Set<String> = []
   var acceptsAnySecret = false
+  /// What was decoded of `secrets`, for references to whole secrets.
+  var decodedSecrets = SecretsConfiguration()
 
   init(input: ConfigurationInput, report: ProblemReport, root: TreeView) {
     self.input = input
@@ -27,6 +29,7 @@ final class ConfigurationDecoder {
   func decode() -> OutriderConfiguration {
     var value = OutriderConfiguration()
     value.secrets = secrets(root["secrets"])
+    decodedSecrets = value.secrets
     value.app = app(root["app"])
     value.traffic = traffic(app: value.app)
     value.logs = logs(root["logs"], hasListeners: !(value.traffic.inbound + value.traffic.outbound).isEmpty)
@@ -46,13 +49,16 @@ final class ConfigurationDecoder {
 
   func checkReferences(_ template: SecretTemplate, at view: TreeView) {
     for reference in template.references where !secretNames.contains(reference.name) && !acceptsAnySecret {
-      let near =
-        Suggestion.nearest(to: reference.name, among: secretNames.sorted()).map { "did you mean `\($0)`? " } ?? ""
-      let known =
-        secretNames.isEmpty
-        ? "declare it in `secrets.values`" : "declared: \(secretNames.sorted().joined(separator: ", "))"
-      view.error("`\(view.path)`: the secret `\(reference.name)` is not declared in `secrets.values`", near + known)
+      reportUndeclared(reference.name, at: view)
     }
+  }
+
+  func reportUndeclared(_ name: String, at view: TreeView) {
+    let near = Suggestion.nearest(to: name, among: secretNames.sorted()).map { "did you mean `\($0)`? " } ?? ""
+    let known =
+      secretNames.isEmpty
+      ? "declare it in `secrets.values`" : "declared: \(secretNames.sorted().joined(separator: ", "))"
+    view.error("`\(view.path)`: the secret `\(name)` is not declared in `secrets.values`", near + known)
   }
 
   // MARK: app

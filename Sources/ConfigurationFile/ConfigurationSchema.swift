@@ -74,7 +74,8 @@ package enum ConfigurationSchema {
 
   private static func leafSchema(_ leaf: Leaf) -> [(String, JSONText)] {
     switch leaf {
-    case .text, .secretText, .recordText, .path, .target, .headerName, .url, .address, .urlPath, .mode, .signal:
+    case .text, .secretText, .recordText, .path, .target, .headerName, .url, .address, .urlPath, .mode, .signal,
+      .secretName, .pathOrSecret, .peerName:
       let types = ["string", "number", "boolean"].map { JSONText.string($0) }
       return [("type", leaf.isPlainText ? .array(types) : .array(Array(types.prefix(2))))]
     default: return [("anyOf", .array(alternatives(leaf) + [variable]))]

@@ -57,10 +57,17 @@ extension KeyTable {
       .key("from", .text, nil, "The store; may be left out when there is one."),
       .key("kv", .text, nil, "`MOUNT/PATH` in a vault store, without `data/`."),
       .key("key", .text, nil, "The name in an age, file or env store; the value's own name when absent."),
+      .key(
+        "pki", .text, nil, "`MOUNT/issue/ROLE` in a vault store: a certificate with its key, renewed at ⅔ of its life."),
+      .key("common_name", .text, nil, "`pki`: the subject's common name."),
+      .key("alt_names", .oneOrList(.leaf(.text)), nil, "`pki`: more DNS names."),
+      .key("ip_sans", .oneOrList(.leaf(.text)), nil, "`pki`: IP addresses."),
+      .key("uri_sans", .oneOrList(.leaf(.text)), nil, "`pki`: URIs, for example a SPIFFE id."),
+      .key("ttl", .interval, nil, "`pki`: the life asked for; the role's when absent."),
       .key("refresh", .interval, "30s", "Time between looks for a change."),
       .key("required", .boolean, "true", "The app does not start without it."),
       change,
-    ] + Key.planned("database", "database_static", "pki", "common_name", "alt_names", "ip_sans", "uri_sans", "ttl")
+    ] + Key.planned("database", "database_static")
 
   static let file: [Key] = [
     .key("path", .path, nil, "The file to write.", required: true),

@@ -11,7 +11,8 @@ extension KeyTable {
       .key("protocol", .choice(["auto", "http", "tcp"]), "auto", "What is spoken; `auto` looks at the first bytes."),
       .key(
         "to", .oneOrList(.leaf(.target)), inbound ? "app" : nil,
-        "Where requests go that no route takes: `app`, a cluster's name, `http://host:port` or a list of these URLs."),
+        "Where requests go that no route takes: `app`, a cluster's name, `http://host:port`, `https://host` or a list of these URLs."
+      ),
       .key("routes", .list(.record(route)), nil, "Rules for requests, first match wins."),
       .key("timeout", .duration, "15s", "Until the response head is complete, all tries included; 0 = none."),
       .key("idle_timeout", .interval, "5m", "A stream without progress is ended after this."),
@@ -35,7 +36,8 @@ extension KeyTable {
             .key("sample", .fraction, nil, "Part of requests recorded, 0 to 1; errors always are.", required: true)
           ])), "true",
         "Access records."),
-    ] + Key.planned("tls", "authorize", "proxy_protocol", "forward_proxy", "transparent")
+      .key("tls", .record(listenerTLS), nil, "Terminates TLS."),
+    ] + Key.planned("authorize", "proxy_protocol", "forward_proxy", "transparent")
   }
 
   private static let retriesSummary =
@@ -142,5 +144,6 @@ extension KeyTable {
           .key("percent", .integer(0...100), "20", "Retries as a part of active requests."),
           .key("min", .integer(0...1_000_000), "3", "Concurrent retries that are always allowed."),
         ], "Bounds retries over the whole cluster."),
-    ] + Key.planned("srv", "file", "tls", "hash_on", "health", "outliers")
+      .key("tls", .leafOr(.boolean, .record(clusterTLS)), nil, "Connects in TLS; `true` with every default."),
+    ] + Key.planned("srv", "file", "hash_on", "health", "outliers")
 }

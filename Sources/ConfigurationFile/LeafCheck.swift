@@ -1,3 +1,4 @@
+import Traffic
 import Vocabulary
 
 /// What a single value must look like, and what to say when it does not.
@@ -64,11 +65,31 @@ extension Leaf {
     case .headerName:
       HeaderName.isValid(text)
         ? nil : Refusal(message: "`\(shown)` is not a header field's name", wayOut: "use letters, digits and `-`")
+    case .secretName: secretRefusal(text, shown)
+    case .pathOrSecret:
+      text.hasPrefix("secrets.")
+        ? secretRefusal(text, shown)
+        : text.isEmpty || text.contains("\0")
+          ? Refusal(message: "a path is missing", wayOut: "write a file's path, or `secrets.NAME`") : nil
+    case .peerName:
+      PeerPattern(text) == nil
+        ? Refusal(
+          message: "`\(shown)` is not a peer's name",
+          wayOut: "write `spiffe://domain/path`, `spiffe://domain/*`, `dns:name` or `dns:*.suffix`") : nil
     case .urlPath:
       text.hasPrefix("/") && !text.contains(where: { $0 == " " || $0 == "\r" || $0 == "\n" })
         ? nil : Refusal(message: "`\(shown)` is not a path", wayOut: "begin it with `/`, for example `/healthz`")
     default: nil
     }
+  }
+
+  private func secretRefusal(_ text: String, _ shown: String) -> Refusal? {
+    let name = text.hasPrefix("secrets.") ? text.dropFirst("secrets.".count) : ""
+    let isName =
+      !name.isEmpty
+      && name.allSatisfy { $0 == "_" || $0 == "-" || ($0.isASCII && ($0.isLetter || $0.isNumber)) }
+    return isName
+      ? nil : Refusal(message: "`\(shown)` does not name a secret", wayOut: "write `secrets.NAME`, without a field")
   }
 
   private var targetHelp: String { "write `app`, a cluster's name or `http://host:port`" }

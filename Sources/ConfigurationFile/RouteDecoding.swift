@@ -109,6 +109,10 @@ final class ClusterReferences {
     if elements.count == 1, let text = first.text, !text.contains("://") { return name(text, first) }
     let endpoints = elements.compactMap(url)
     guard endpoints.count == elements.count else { return nil }
+    guard Set(endpoints.map { $0.scheme == "https" }).count == 1 else {
+      view.error("`\(view.path)` mixes `https` with other URLs", "write two clusters, and a route for each")
+      return nil
+    }
     let name = freeName(listener, direction, part)
     clusters.append(implied(name, endpoints))
     return .cluster(name)
@@ -150,10 +154,6 @@ final class ClusterReferences {
       view.error("`\(PlainText.shown(text))` is not a URL", "write `http://host:port`")
       return nil
     }
-    if endpoint.scheme == "https" {
-      view.error("`https` upstreams are part of the contract but not in this version", "use `http://` for now")
-      return nil
-    }
     if endpoint.path.count > 1 {
       view.error(
         "`\(PlainText.shown(text))` has a path",
@@ -181,6 +181,7 @@ final class ClusterReferences {
       cluster = ClusterConfiguration(name: name, discovery: .fixed(fixed))
     }
     if hosts.count == 1 { cluster.hostHeader = hosts.first }
+    if endpoints.first?.scheme == "https" { cluster.tls = ClusterTLSConfiguration() }
     return cluster
   }
 }

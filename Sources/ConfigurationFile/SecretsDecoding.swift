@@ -143,8 +143,8 @@ extension ConfigurationDecoder {
     _ name: String, _ view: TreeView, _ store: SecretStoreConfiguration
   ) -> SecretValueConfiguration.Source? {
     guard case .vault = store.kind else {
-      if view["kv"].exists {
-        view["kv"].error("`\(view.path).kv` is for vault stores, and `\(store.name)` is none", "write `key: NAME`")
+      for kind in ["kv", "pki"] where view[kind].exists {
+        view[kind].error("`\(view.path).\(kind)` is for vault stores, and `\(store.name)` is none", "write `key: NAME`")
         return nil
       }
       return .key(view["key"].text ?? name)
@@ -152,6 +152,10 @@ extension ConfigurationDecoder {
     if view["key"].exists {
       view["key"].error("`\(view.path).key` is for age, file and env stores", "write `kv: MOUNT/PATH`")
       return nil
+    }
+    if view["pki"].exists { return certificateRequest(view).map { .pki($0) } }
+    for key in ["common_name", "alt_names", "ip_sans", "uri_sans", "ttl"] where view[key].exists {
+      view[key].error("`\(view.path).\(key)` is for `pki`", "add `pki: MOUNT/issue/ROLE`, or remove it")
     }
     guard let path = view["kv"].text else {
       if !["kv", "database", "database_static", "pki"].contains(where: view.isBroken) {

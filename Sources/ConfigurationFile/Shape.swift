@@ -41,6 +41,12 @@ indirect enum Leaf: Sendable {
   case mode
   case headerName
   case urlPath
+  /// `secrets.NAME`: a secret as a whole.
+  case secretName
+  /// A file's path, or `secrets.NAME`.
+  case pathOrSecret
+  /// `spiffe://…` or `dns:…`.
+  case peerName
   case word([String], or: Leaf)
 }
 

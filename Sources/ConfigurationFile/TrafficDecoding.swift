@@ -31,6 +31,7 @@ extension ConfigurationDecoder {
     view["limits"]["requests"].int.assign(to: &cluster.maxRequests)
     view["retry_budget"]["percent"].int.assign(to: &cluster.retryBudgetPercent)
     view["retry_budget"]["min"].int.assign(to: &cluster.retryBudgetMinimum)
+    cluster.tls = clusterTLS(view["tls"])
     return cluster
   }
 
@@ -99,6 +100,7 @@ extension ConfigurationDecoder {
     listener.inject = injected(view["inject"])
     listener.maxConnections = view["limits"]["connections"].int
     listener.accessLog = accessLog(view["access_log"])
+    listener.tls = listenerTLS(view["tls"])
     listener.routes = view["routes"].elements.enumerated().compactMap {
       route($1, number: $0 + 1, name, direction, rules)
     }

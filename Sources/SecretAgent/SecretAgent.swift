@@ -37,11 +37,11 @@ package final class SecretAgent: Sendable {
   let runner: ActionRunner
   let state = Mutex(State())
   /// Rung by every fetch result while start waits.
-  private let progress = Doorbell()
+  let progress = Doorbell()
   /// Rung when something is pending.
   let changes = Doorbell()
   /// One for each secret that is polled.
-  private let polls: [String: Doorbell]
+  let polls: [String: Doorbell]
 
   /// Relative paths in `configuration` are relative to `baseDirectory`. `onAction` carries out a change action and
   /// returns whether it worked; a failing one is tried again. After a reload `inheritance` is what the agent before
@@ -220,11 +220,13 @@ package final class SecretAgent: Sendable {
       }
     }
     for value in values {
-      guard case .kv(let path) = value.source else {
+      switch value.source {
+      case .kv(let path): spawn { agent in await agent.poll(value, path, store) }
+      case .pki(let request): spawn { agent in await agent.keepIssued(value, request, store) }
+      case .key:
         throw SecretStartError(
           description: "secret `\(value.name)`: the vault store `\(name)` has no `key`; write `kv: MOUNT/PATH` instead")
       }
-      spawn { agent in await agent.poll(value, path, store) }
     }
   }
 

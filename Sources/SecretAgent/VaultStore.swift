@@ -62,12 +62,31 @@ actor VaultStore {
     waiting = []
   }
 
-  /// Reads a KV secret at `MOUNT/PATH`.
-  func read(_ path: String) async throws(VaultFailure) -> VaultSecret {
+  /// Waits for the outcome of the first login.
+  private func usableToken() async throws(VaultFailure) -> SecretBytes {
     if token == nil, lastFailure == nil, !isEnded {
       await withCheckedContinuation { waiting.append($0) }
     }
     guard let token else { throw lastFailure ?? .unreachable("not logged in yet") }
+    return token
+  }
+
+  /// Writes to an engine and returns its answer.
+  func write(_ path: String, _ body: JSONNode) async throws(VaultFailure) -> JSONNode {
+    let token = try await usableToken()
+    do throws(VaultFailure) {
+      let reply = try await client.request(.POST, path, token: token, body: Array(body.json.utf8))
+      schedule.accepted()
+      return reply
+    } catch {
+      if case .forbidden = error { await confirm(token) }
+      throw error
+    }
+  }
+
+  /// Reads a KV secret at `MOUNT/PATH`.
+  func read(_ path: String) async throws(VaultFailure) -> VaultSecret {
+    let token = try await usableToken()
     do throws(VaultFailure) {
       let mount = try await mount(of: path, token)
       let reply = try await client.request(.GET, mount.readPath(path), token: token)

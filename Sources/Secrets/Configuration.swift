@@ -53,6 +53,8 @@ package struct SecretValueConfiguration: Sendable, Equatable {
     case kv(path: String)
     /// A name in an age, file or env store.
     case key(String)
+    /// A certificate that the server issues.
+    case pki(CertificateRequest)
   }
   package var name: String
   package var store: String
@@ -64,6 +66,23 @@ package struct SecretValueConfiguration: Sendable, Equatable {
     self.name = name
     self.store = store
     self.source = source
+  }
+}
+
+/// What a PKI secret asks the server for. Empty lists leave it to the role.
+package struct CertificateRequest: Sendable, Equatable {
+  /// `MOUNT/issue/ROLE`.
+  package var path: String
+  package var commonName: String
+  /// DNS names and mail addresses.
+  package var altNames: [String] = []
+  package var ipSANs: [String] = []
+  package var uriSANs: [String] = []
+  /// nil = the role's.
+  package var ttl: Duration? = nil
+  package init(path: String, commonName: String) {
+    self.path = path
+    self.commonName = commonName
   }
 }
 

@@ -120,13 +120,17 @@ package final class SecretBook: Sendable {
     }
   }
 
-  /// Every current and previous value by `NAME.FIELD`, empty ones left out: what a log redactor looks for.
+  /// Every current and previous value by `NAME.FIELD`, empty ones and certificates (which are public) left out: what a
+  /// log redactor looks for.
   package func redactions() -> [(name: String, value: [UInt8])] {
     state.withLock { state in
       var values: [(name: String, value: [UInt8])] = []
       for (name, entry) in state.entries {
-        for (field, value) in entry.fields where value.count > 0 { values.append(("\(name).\(field)", value.copy())) }
-        for (field, value) in entry.previous where value.count > 0 && entry.fields[field] != value {
+        for (field, value) in entry.fields where value.count > 0 && !value.isCertificate {
+          values.append(("\(name).\(field)", value.copy()))
+        }
+        for (field, value) in entry.previous
+        where value.count > 0 && entry.fields[field] != value && !value.isCertificate {
           values.append(("\(name).\(field)", value.copy()))
         }
       }

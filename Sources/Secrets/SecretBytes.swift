@@ -22,6 +22,23 @@ package final class SecretBytes: Sendable, Equatable, CustomStringConvertible {
   package func copy() -> [UInt8] { Array(memory) }
   package var description: String { "<\(memory.count) secret bytes>" }
 
+  /// PEM certificates and nothing else.
+  package var isCertificate: Bool {
+    let begin = Array("-----BEGIN ".utf8)
+    let certificate = begin + Array("CERTIFICATE-----".utf8)
+    return withBytes { bytes in
+      guard bytes.starts(with: certificate) else { return false }
+      var at = 0
+      while at + certificate.count <= bytes.count {
+        if bytes[at] == begin[0], bytes[at...].starts(with: begin), !bytes[at...].starts(with: certificate) {
+          return false
+        }
+        at += 1
+      }
+      return true
+    }
+  }
+
   package func withBytes<Result>(_ body: (UnsafeRawBufferPointer) throws -> Result) rethrows -> Result {
     try body(UnsafeRawBufferPointer(memory))
   }

@@ -61,6 +61,8 @@ package struct ListenerConfiguration: Sendable, Equatable {
   package var inject: [InjectedHeader] = []
   /// Concurrent downstream connections; nil = unlimited.
   package var maxConnections: Int? = nil
+  /// nil = plaintext.
+  package var tls: ListenerTLSConfiguration? = nil
   package var accessLog: AccessLog = .on
 
   package init(name: String, direction: Direction, listen: [Address]) {
@@ -178,6 +180,8 @@ package struct ClusterConfiguration: Sendable, Equatable {
   package var maxRequests = 1024
   package var retryBudgetPercent = 20
   package var retryBudgetMinimum = 3
+  /// nil = plaintext.
+  package var tls: ClusterTLSConfiguration? = nil
   package init(name: String, discovery: Discovery) {
     self.name = name
     self.discovery = discovery

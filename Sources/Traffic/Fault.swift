@@ -7,6 +7,10 @@ package enum Fault: UInt8, Sendable, CaseIterable {
   case overflow, dnsFailure
   case connectionRefused, connectionTimeout, connectionReset, upstreamProtocol
   case routeTimeout, tryTimeout, streamIdle
+  /// The upstream's certificate is expired or names somebody else; no authority here signed it; it did not take ours.
+  case tlsCertificate, tlsUntrusted, tlsRefused
+  /// The TLS handshake failed otherwise; the sidecar's own certificate or authorities are not there.
+  case tlsProtocol, tlsUnavailable
 
   package var status: Int {
     switch self {
@@ -17,6 +21,7 @@ package enum Fault: UInt8, Sendable, CaseIterable {
     case .noRoute: 404
     case .connectRefusedByPolicy: 405
     case .noEndpoint, .missingSecret, .overflow, .dnsFailure, .connectionRefused: 503
+    case .tlsCertificate, .tlsUntrusted, .tlsRefused, .tlsProtocol, .tlsUnavailable: 503
     case .connectionReset, .upstreamProtocol: 502
     case .connectionTimeout, .routeTimeout, .tryTimeout, .streamIdle: 504
     }
@@ -38,6 +43,10 @@ package enum Fault: UInt8, Sendable, CaseIterable {
     case .connectionReset: "connection_terminated"
     case .upstreamProtocol: "http_protocol_error"
     case .routeTimeout, .tryTimeout, .streamIdle: "http_response_timeout"
+    case .tlsCertificate, .tlsUntrusted: "tls_certificate_error"
+    case .tlsRefused: "tls_alert_received"
+    case .tlsProtocol: "tls_protocol_error"
+    case .tlsUnavailable: "proxy_configuration_error"
     }
   }
 
@@ -52,6 +61,7 @@ package enum Fault: UInt8, Sendable, CaseIterable {
     case .overflow: "UO"
     case .dnsFailure: "DF"
     case .connectionRefused, .connectionTimeout: "UF"
+    case .tlsCertificate, .tlsUntrusted, .tlsRefused, .tlsProtocol, .tlsUnavailable: "UF"
     case .connectionReset: "UC"
     case .upstreamProtocol: "UPE"
     case .routeTimeout, .tryTimeout: "UT"
@@ -79,6 +89,11 @@ package enum Fault: UInt8, Sendable, CaseIterable {
     case .routeTimeout: "route_timeout"
     case .tryTimeout: "try_timeout"
     case .streamIdle: "stream_idle"
+    case .tlsCertificate: "tls_certificate_invalid"
+    case .tlsUntrusted: "tls_certificate_untrusted"
+    case .tlsRefused: "tls_certificate_refused"
+    case .tlsProtocol: "tls_handshake_failed"
+    case .tlsUnavailable: "tls_not_ready"
     }
   }
 
@@ -86,10 +101,10 @@ package enum Fault: UInt8, Sendable, CaseIterable {
   package func blame(toApp: Bool) -> Blame {
     switch self {
     case .badRequest, .headTooLarge, .versionNotSupported, .requestTimeout, .connectRefusedByPolicy: .client
-    case .noRoute, .noEndpoint, .missingSecret: .config
+    case .noRoute, .noEndpoint, .missingSecret, .tlsUntrusted, .tlsRefused, .tlsUnavailable: .config
     case .overflow: .sidecar
     case .dnsFailure, .connectionRefused, .connectionTimeout, .connectionReset, .upstreamProtocol, .routeTimeout,
-      .tryTimeout, .streamIdle:
+      .tryTimeout, .streamIdle, .tlsCertificate, .tlsProtocol:
       toApp ? .app : .upstream
     }
   }
@@ -120,6 +135,12 @@ package enum Fault: UInt8, Sendable, CaseIterable {
     case .routeTimeout: "no response head in time; see `timeout`"
     case .tryTimeout: "no response head in time; see `retries.per_try_timeout`"
     case .streamIdle: "no progress in time; see `idle_timeout`"
+    case .tlsCertificate: "renew or correct the upstream's certificate, or say in `tls.match` which names it may have"
+    case .tlsUntrusted: "name the authority that signs the upstream's certificates in the cluster's `tls.ca`"
+    case .tlsRefused: "the upstream does not take the client certificate; see the cluster's `tls.from`"
+    case .tlsProtocol: "does the upstream speak TLS 1.2 or 1.3 on this port?"
+    case .tlsUnavailable:
+      "a secret that the cluster's `tls` takes its certificate from is missing; see `outrider status`"
     }
   }
 }

@@ -13,7 +13,7 @@ import Vocabulary
 /// Where an endpoint is reached and what it is called.
 struct ResolvedEndpoint: Sendable, Equatable {
   var address: SocketAddress
-  /// The Host field for it: the configured name, with the port unless it is 80.
+  /// The Host field for it: the configured name, with the port unless it is the scheme's own (80, with TLS 443).
   var host: String
   var weight: Int
 }
@@ -32,6 +32,8 @@ final class ClusterShared: Sendable {
   let isApp: Bool
   /// Where the app is, for the cluster `app`.
   let app: Address?
+  /// Nil = plaintext.
+  let tls: ClusterTLS?
   let requests = Atomic<Int>(0)
   let connections = Atomic<Int>(0)
   let pending = Atomic<Int>(0)
@@ -41,8 +43,9 @@ final class ClusterShared: Sendable {
   private let fixed: [ResolvedEndpoint]
 
   /// `before` is the cluster of that name before a reload: of the same names, its last good answer stays in use.
-  init(_ configuration: ClusterConfiguration, app: Address?, before: ClusterShared? = nil) {
+  init(_ configuration: ClusterConfiguration, app: Address?, tls: ClusterTLS? = nil, before: ClusterShared? = nil) {
     self.configuration = configuration
+    self.tls = tls
     isApp = configuration.name == "app"
     self.app = isApp ? app : nil
     var endpoints: [EndpointConfiguration] = []
@@ -65,7 +68,8 @@ final class ClusterShared: Sendable {
       case .tcp(let host, let port):
         if let address = try? SocketAddress(ipAddress: host.isEmpty ? "127.0.0.1" : host, port: port) {
           fixed.append(
-            ResolvedEndpoint(address: address, host: Self.host(host, port), weight: endpoint.weight))
+            ResolvedEndpoint(
+              address: address, host: Self.host(host, port, tls: tls != nil), weight: endpoint.weight))
         } else {
           names.append((host, port, endpoint.weight))
         }
@@ -84,9 +88,9 @@ final class ClusterShared: Sendable {
     resolution = Mutex(first)
   }
 
-  private static func host(_ host: String, _ port: Int) -> String {
+  private static func host(_ host: String, _ port: Int, tls: Bool) -> String {
     let name = host.contains(":") ? "[\(host)]" : host
-    return port == 80 ? name : "\(name):\(port)"
+    return port == (tls ? 443 : 80) ? name : "\(name):\(port)"
   }
 
   var current: Resolution { resolution.withLock { $0 } }
@@ -100,7 +104,8 @@ final class ClusterShared: Sendable {
       switch Self.lookUp(name.host, name.port) {
       case .success(let addresses):
         found += addresses.map {
-          ResolvedEndpoint(address: $0, host: Self.host(name.host, name.port), weight: name.weight)
+          ResolvedEndpoint(
+            address: $0, host: Self.host(name.host, name.port, tls: tls != nil), weight: name.weight)
         }
       case .failure(let error): failure = "`\(name.host)` does not resolve: \(error.text)"
       }

@@ -243,7 +243,10 @@ extension DownstreamHandler {
     progress(NIODeadline.now().uptimeNanoseconds)
   }
 
-  func upstreamHalfClosed() { context?.close(mode: .output, promise: nil) }
+  func upstreamHalfClosed() {
+    releaseGathered()
+    context?.close(mode: .output, promise: nil)
+  }
 
   func tunnelEnded() {
     upstream = nil
@@ -300,6 +303,10 @@ extension DownstreamHandler {
         if let cluster = route.cluster { loop.access.text("cluster", cluster.nameBytes) }
       }
       if let endpoint = exchange.endpoint { loop.access.text("endpoint", endpoint.text) }
+      if let session {
+        loop.access.text("tls", session.version)
+        if !session.peer.isEmpty { loop.access.text("peer", session.peer) }
+      }
       if exchange.methodText.count > 0 {
         loop.access.text("method", exchange.methodText.of(bytes))
         loop.access.text("path", exchange.path.of(bytes))
@@ -312,6 +319,7 @@ extension DownstreamHandler {
     loop.access.number("bytes_out", exchange.bytesOut)
     loop.access.number("tries", UInt64(exchange.triesMade))
     loop.access.milliseconds("connect_ms", exchange.connectTime)
+    if exchange.tlsTime > 0 { loop.access.milliseconds("tls_ms", exchange.tlsTime) }
     loop.access.milliseconds("first_byte_ms", exchange.firstByte > 0 ? exchange.firstByte &- exchange.started : 0)
     loop.access.milliseconds("total_ms", now &- exchange.started)
     loop.access.milliseconds("overhead_ms", exchange.overhead)

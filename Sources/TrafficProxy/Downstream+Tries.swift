@@ -63,25 +63,14 @@ extension DownstreamHandler {
     connectSerial += 1
     let serial = connectSerial
     let made = UpstreamHandler(loop: loop, cluster: cluster, endpoint: endpoint)
-    let bound = NIOLoopBound(made, eventLoop: loop.eventLoop)
-    let watermark = loop.watermark
-    let bootstrap = ClientBootstrap(group: loop.eventLoop)
-      .connectTimeout(.nanoseconds(Int64(clamping: limits.connectTimeout.nanoseconds)))
-      .channelOption(.writeBufferWaterMark, value: .init(low: max(1, watermark / 2), high: watermark))
-      .channelInitializer { channel in
-        channel.eventLoop.makeCompletedFuture {
-          try channel.pipeline.syncOperations.addHandler(bound.value)
-        }
-      }
-    let address = endpoint.resolved.address
-    let connected =
-      address.pathname.map { bootstrap.connect(unixDomainSocketPath: $0) }
-      ?? bootstrap.channelOption(.tcpOption(.tcp_nodelay), value: 1).connect(to: address)
+    let connected = UpstreamChain.connect(
+      made, tcp: listener.compiled.isTCP, timeout: limits.connectTimeout.nanoseconds)
     connected.assumeIsolated().whenComplete { [self] result in
       shared.pending.wrappingSubtract(1, ordering: .relaxed)
       let later = NIODeadline.now().uptimeNanoseconds
       if case .failure(let error) = result {
-        shared.connections.wrappingSubtract(1, ordering: .relaxed)
+        // One that was open counts itself out when it closes.
+        if !made.wasOpen { shared.connections.wrappingSubtract(1, ordering: .relaxed) }
         cluster.connectFailures.addAsOwner()
         endpoint.restedUntil = later &+ 1_000_000_000
         guard serial == connectSerial, phase == .exchange else { return }
@@ -94,7 +83,9 @@ extension DownstreamHandler {
         guard made.isUsable else {
           return tryFailed(.connect, .connectionRefused, detail: "the connection closed at once")
         }
-        exchange.connectTime += later &- now
+        let tlsTime = (try? result.get().tlsTime) ?? 0
+        exchange.connectTime += later &- now &- tlsTime
+        exchange.tlsTime += tlsTime
         exchange.headDone = later
         use(made)
       }
@@ -104,6 +95,8 @@ extension DownstreamHandler {
   private func connectFailed(_ error: any Error, _ now: UInt64) {
     if case .connectTimeout = error as? ChannelError {
       tryFailed(.connect, .connectionTimeout, detail: "no connection within the connect timeout")
+    } else if let failure = error as? TLSFailure {
+      tryFailed(.connect, failure.fault, detail: failure.detail)
     } else if let error = error as? IOError {
       tryFailed(.connect, .connectionRefused, detail: String(cString: strerror(error.errnoCode)))
     } else {
@@ -157,7 +150,7 @@ extension DownstreamHandler {
       loop.scratch.clear()
       HeadWriter.request(
         loop, bytes, route.compiled, exchange.identity, host: host, client: isInbound ? clientAddress : nil,
-        injected: injected)
+        isSecure: session != nil, injected: injected)
     }
     if let replay = exchange.replay, replay.readableBytes > 0 {
       loop.scratch.writeImmutableBuffer(replay)
@@ -181,9 +174,9 @@ extension DownstreamHandler {
 
   func responseByteSeen() { exchange.tries.responseSeen = true }
 
-  func upstreamLost(_ lost: UpstreamHandler, detail: String) {
+  func upstreamLost(_ lost: UpstreamHandler, _ fault: Fault = .connectionReset, detail: String) {
     upstream = nil
-    tryFailed(.reset, .connectionReset, detail: detail)
+    tryFailed(.reset, fault, detail: detail)
   }
 
   /// True when a response of that status is to be withheld for another try.

@@ -1,6 +1,7 @@
 import HTTP1
 import NIOCore
 import NIOPosix
+import NIOSSL
 import Synchronization
 import Telemetry
 import Traffic
@@ -32,6 +33,8 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
 
   let loop: LoopState
   let listener: LoopListener
+  /// Nil = plaintext.
+  let session: TLSSession?
   var phase = Phase.head
   var exchange = Exchange()
   var upstream: UpstreamHandler?
@@ -56,9 +59,10 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
   private var isProcessing = false
   private(set) var clientHalfClosed = false
 
-  init(loop: LoopState, listener: LoopListener) {
+  init(loop: LoopState, listener: LoopListener, session: TLSSession? = nil) {
     self.loop = loop
     self.listener = listener
+    self.session = session
   }
 
   var isInbound: Bool { listener.compiled.isInbound }
@@ -67,7 +71,11 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
 
   // MARK: Channel events
 
-  func handlerAdded(context: ChannelHandlerContext) { self.context = context }
+  func handlerAdded(context: ChannelHandlerContext) {
+    self.context = context
+    // After a handshake the connection is active already.
+    if context.channel.isActive { channelActive(context: context) }
+  }
 
   func channelActive(context: ChannelHandlerContext) {
     loop.downstreams[ObjectIdentifier(self)] = self
@@ -139,6 +147,7 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
 
   func channelInactive(context: ChannelHandlerContext) {
     loop.downstreams[ObjectIdentifier(self)] = nil
+    releaseGathered()
     listener.connectionsActive.add(-1)
     listener.open.count.wrappingSubtract(1, ordering: .relaxed)
     loop.wheel.remove(self)
@@ -161,7 +170,11 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
     self.context = nil
   }
 
-  func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
+  func errorCaught(context: ChannelHandlerContext, error: any Error) {
+    // Without `close_notify` the client's half of a tunnel has still ended; the other half goes on.
+    if phase == .tunnel, TLSEnd.isUnclean(error) { return }
+    context.close(promise: nil)
+  }
 
   // MARK: Requests
 
@@ -400,8 +413,14 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
 
   // MARK: Ending
 
-  func write(_ buffer: ByteBuffer) { context?.write(wrapOutboundOut(buffer), promise: nil) }
-  func flush() { context?.flush() }
+  func write(_ buffer: ByteBuffer) {
+    if session == nil { context?.write(wrapOutboundOut(buffer), promise: nil) } else { gather(buffer) }
+  }
+
+  func flush() {
+    if session != nil { releaseGathered() }
+    context?.flush()
+  }
 
   func closeNow() {
     guard phase != .closed, let context else { return }
@@ -415,6 +434,7 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
     input = nil
     let now = NIODeadline.now().uptimeNanoseconds
     loop.wheel.set(self, now &+ 2_000_000_000, now: now)
+    releaseGathered()
     context.close(mode: .output, promise: nil)
     if isReadHeld {
       isReadHeld = false
@@ -431,6 +451,12 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
     guard let context else { return }
     phase = .lingering
     _ = (context.channel as? any SocketOptionProvider)?.setSoLinger(linger(l_onoff: 1, l_linger: 0))
-    context.close(promise: nil)
+    // Past TLS, whose `close_notify` would say that this is the regular end.
+    if session != nil, let engine = try? context.pipeline.syncOperations.context(handlerType: NIOSSLServerHandler.self)
+    {
+      engine.close(promise: nil)
+    } else {
+      context.close(promise: nil)
+    }
   }
 }

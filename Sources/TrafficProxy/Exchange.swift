@@ -49,6 +49,7 @@ struct Exchange {
   var sent: UInt64 = 0
   var firstByte: UInt64 = 0
   var connectTime: UInt64 = 0
+  var tlsTime: UInt64 = 0
   var overhead: UInt64 = 0
 
   /// True when the client can read JSON as well as anything.

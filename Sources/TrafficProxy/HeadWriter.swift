@@ -20,21 +20,23 @@ enum HeadWriter {
 
   /// Writes the request head for the upstream into the loop's scratch buffer. The loop's parsed request is that of
   /// `bytes`; `host` is the Host field to send (nil = the client's), `client` the client's address for the forwarded
-  /// fields (nil = they are left as they are), `injected` rendered `Name: value` lines of secrets.
+  /// fields (nil = they are left as they are), `isSecure` tells that it speaks TLS, `injected` rendered `Name: value` lines of secrets.
   static func request(
     _ loop: LoopState, _ bytes: UnsafeRawBufferPointer, _ route: CompiledRoute, _ identity: Identity, host: [UInt8]?,
-    client: [UInt8]?, injected: [UInt8]
+    client: [UInt8]?, isSecure: Bool, injected: [UInt8]
   ) {
     // Moved out for the while: a copy would retain what it holds.
     var head = RequestHead()
     swap(&head, &loop.request)
     defer { swap(&head, &loop.request) }
-    write(head, bytes, route, identity, host: host, client: client, injected: injected, to: &loop.scratch)
+    write(
+      head, bytes, route, identity, host: host, client: client, isSecure: isSecure, injected: injected,
+      to: &loop.scratch)
   }
 
   private static func write(
     _ head: borrowing RequestHead, _ bytes: UnsafeRawBufferPointer, _ route: CompiledRoute, _ identity: Identity,
-    host: [UInt8]?, client: [UInt8]?, injected: [UInt8], to out: inout ByteBuffer
+    host: [UInt8]?, client: [UInt8]?, isSecure: Bool, injected: [UInt8], to out: inout ByteBuffer
   ) {
     let clientHost =
       (head.authority.count > 0 ? head.authority : head.table.value(head.table.host)).of(bytes)
@@ -59,7 +61,7 @@ enum HeadWriter {
         default: false
         }
       }
-      if let client { forwarded(head.table, bytes, client, clientHost, to: &out) }
+      if let client { forwarded(head.table, bytes, client, clientHost, isSecure, to: &out) }
       identify(identity, to: &out)
       if head.wantsUpgrade { upgrade(head.table, bytes, to: &out) }
       out.bytes(route.requestEdits.appended)
@@ -105,7 +107,7 @@ enum HeadWriter {
 
   private static func forwarded(
     _ table: borrowing FieldTable, _ bytes: UnsafeRawBufferPointer, _ clientAddress: [UInt8],
-    _ clientHost: UnsafeRawBufferPointer, to out: inout OctetWriter
+    _ clientHost: UnsafeRawBufferPointer, _ isSecure: Bool, to out: inout OctetWriter
   ) {
     out.text("X-Forwarded-For: ")
     if table.forwardedFor >= 0 {
@@ -116,7 +118,7 @@ enum HeadWriter {
       }
     }
     out.bytes(clientAddress)
-    out.text("\r\nX-Forwarded-Proto: http\r\n")
+    out.text(isSecure ? "\r\nX-Forwarded-Proto: https\r\n" : "\r\nX-Forwarded-Proto: http\r\n")
     if clientHost.count > 0 {
       out.text("X-Forwarded-Host: ")
       out.bytes(clientHost)

@@ -1,3 +1,4 @@
+import Logging
 import NIOCore
 import NIOPosix
 import Resilience
@@ -37,14 +38,17 @@ final class LoopCluster {
   let connectionsActive: Gauge
   let retriesTotal: Counter
   let connectFailures: Counter
+  /// Nil = the cluster is plaintext.
+  let tlsCounters: TLSCounters?
   var endpoints = ContiguousArray<LoopEndpoint>()
   var failure: String?
   var isResolved = false
   private var waiters: [DownstreamHandler] = []
   private var balancer: Balancer
 
-  init(_ shared: ClusterShared, metrics: MetricRegistry, seed: UInt64) {
+  init(_ shared: ClusterShared, metrics: MetricRegistry, logger: Logger, seed: UInt64) {
     self.shared = shared
+    tlsCounters = shared.tls.map { TLSCounters($0.owner, place: $0.place, metrics: metrics, logger: logger) }
     let configuration = shared.configuration
     nameBytes = Array(configuration.name.utf8)
     poolIdle = configuration.poolIdle.nanoseconds

@@ -68,6 +68,9 @@ struct Snapshot: Sendable {
   var configuration: TrafficConfiguration
   var listeners: [CompiledListener]
   var clusters: [ClusterShared]
+
+  /// What has certificates to keep current.
+  var tls: [any ReloadingTLS] { listeners.compactMap(\.tls) + clusters.compactMap(\.tls) }
 }
 
 /// The request counters of a route on one loop, made when first needed.
@@ -126,6 +129,8 @@ final class LoopListener {
   let connectionsTotal: Counter
   let connectionsActive: Gauge
   let open: ProxyShared.OpenConnections
+  /// Nil = the listener is plaintext.
+  private(set) var tlsCounters: TLSCounters?
 
   init(_ compiled: CompiledListener, _ shared: ProxyShared) {
     self.compiled = compiled
@@ -146,6 +151,12 @@ final class LoopListener {
     connectionsActive = metrics.gauge(
       "outrider_downstream_connections_active", "Open accepted connections.", [direction, listener])
   }
+
+  func take(_ compiled: CompiledListener, _ shared: ProxyShared) {
+    self.compiled = compiled
+    guard let tls = compiled.tls, tlsCounters == nil else { return }
+    tlsCounters = TLSCounters(tls.owner, place: tls.place, metrics: shared.metrics, logger: shared.logger)
+  }
 }
 
 /// Everything that one event loop owns. Never leaves its loop.
@@ -161,9 +172,12 @@ final class LoopState {
   /// Replaced by a reload while requests wait for their first resolution.
   private var leaving: [LoopCluster] = []
   var downstreams: [ObjectIdentifier: DownstreamHandler] = [:]
+  /// Accepted connections that no protocol's handler has yet.
+  var pending: [ObjectIdentifier: PendingConnection] = [:]
   var random: SeededRandom
   /// Heads are built here; unique again after a synchronous write.
   var scratch: ByteBuffer
+  var gathering = RecordGathering()
   var request = RequestHead()
   var response = ResponseHead()
   var access: AccessLogWriter
@@ -190,7 +204,8 @@ final class LoopState {
       if let old = clusters[name], old.shared === shared {
         next[name] = old
       } else {
-        next[name] = LoopCluster(shared, metrics: self.shared.metrics, seed: random.next())
+        next[name] = LoopCluster(
+          shared, metrics: self.shared.metrics, logger: self.shared.logger, seed: random.next())
       }
     }
     for (name, old) in clusters where next[name] !== old {
@@ -204,7 +219,7 @@ final class LoopState {
       // Connections of the other protocol go on as they began.
       let listener =
         old?.compiled.isTCP == compiled.isTCP ? old ?? LoopListener(compiled, shared) : LoopListener(compiled, shared)
-      listener.compiled = compiled
+      listener.take(compiled, shared)
       listener.routes = compiled.routes.map { route in
         let key = "\(compiled.direction.rawValue) \(compiled.name) \(route.name) \(route.clusterName)"
         let stats =

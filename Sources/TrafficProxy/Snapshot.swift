@@ -108,8 +108,11 @@ final class CompiledListener: Sendable {
   let maxConnections: Int
   /// Fraction of successful requests recorded, 0...1; below 0 = none at all.
   let sample: Double
+  /// Nil = plaintext.
+  let tls: ServerTLS?
 
-  init(_ listener: ListenerConfiguration) {
+  init(_ listener: ListenerConfiguration, tls: ServerTLS? = nil) {
+    self.tls = tls
     id = listener.id
     name = listener.name
     direction = listener.direction

@@ -1,6 +1,7 @@
 package import Logging
 import NIOCore
 package import NIOPosix
+package import Secrets
 import Synchronization
 package import Telemetry
 package import Traffic
@@ -19,6 +20,8 @@ package final class TrafficProxy: Sendable {
   private struct State {
     var snapshot: Snapshot
     var servers: [Server] = []
+    /// Counts configurations, so that the TLS watch never goes back to an older one.
+    var generation = 1
     var isClosed = false
   }
 
@@ -34,16 +37,21 @@ package final class TrafficProxy: Sendable {
   private let state: Mutex<State>
   private let resolverPool = NIOThreadPool(numberOfThreads: 1)
   private let resolverTask = Mutex<Task<Void, Never>?>(nil)
+  private let tls: TLSWatch
 
-  /// `app` is where the cluster named `app` leads; nil when there is no app to reach.
+  /// `app` is where the cluster named `app` leads; nil when there is no app to reach. `book` holds the secrets that
+  /// TLS certificates are taken from. Throws when a file of a `tls` cannot be used.
   package init(
     configuration: TrafficConfiguration, app: Address?, group: MultiThreadedEventLoopGroup,
-    metrics: MetricRegistry, events: EventStream, secrets: @escaping SecretResolver, logger: Logger
+    metrics: MetricRegistry, events: EventStream, secrets: @escaping SecretResolver, book: SecretBook = SecretBook(),
+    logger: Logger
   ) throws {
     self.group = group
     let shared = ProxyShared(metrics: metrics, events: events, secrets: secrets, logger: logger)
     self.shared = shared
-    let snapshot = Self.compile(configuration, app: app, keeping: [])
+    let tls = TLSWatch(material: MaterialSource(book: book), metrics: metrics, logger: logger)
+    self.tls = tls
+    let snapshot = try Self.compile(configuration, app: app, keeping: nil, tls.material)
     state = Mutex(State(snapshot: snapshot))
     var generator = SystemRandomNumberGenerator()
     workers = try group.makeIterator().map { eventLoop in
@@ -56,25 +64,32 @@ package final class TrafficProxy: Sendable {
     }
     resolverPool.start()
     startResolver()
+    book.follow { [weak tls] names in
+      guard let tls else { return }
+      Task { await tls.changed(names) }
+    }
   }
 
   /// Exchanges in flight in both directions, tunnels included.
   package var inFlight: Int { shared.inFlight(.inbound) + shared.inFlight(.outbound) }
 
   private static func compile(
-    _ configuration: TrafficConfiguration, app: Address?, keeping old: [ClusterShared]
-  ) -> Snapshot {
+    _ configuration: TrafficConfiguration, app: Address?, keeping old: Snapshot?, _ material: MaterialSource
+  ) throws -> Snapshot {
     let listeners = configuration.inbound + configuration.outbound
     var clusters = configuration.clusters
     if !clusters.contains(where: { $0.name == "app" }) {
       clusters.append(ClusterConfiguration(name: "app", discovery: .fixed([])))
     }
     return Snapshot(
-      configuration: configuration, listeners: listeners.map { CompiledListener($0) },
-      clusters: clusters.map { cluster in
-        let before = old.first { $0.configuration.name == cluster.name }
+      configuration: configuration,
+      listeners: try listeners.map { listener in
+        CompiledListener(listener, tls: try ServerTLS.make(listener, keeping: old, material))
+      },
+      clusters: try clusters.map { cluster in
+        let before = old?.clusters.first { $0.configuration.name == cluster.name }
         if let before, before.configuration == cluster, !before.isApp || before.app == app { return before }
-        return ClusterShared(cluster, app: app, before: before)
+        return ClusterShared(cluster, app: app, tls: try ClusterTLS.make(cluster, material), before: before)
       })
   }
 
@@ -86,7 +101,10 @@ package final class TrafficProxy: Sendable {
     listener name: String, direction: Direction, descriptors: [CInt], address: Address? = nil
   ) async throws {
     let id = ListenerID(direction, name)
-    let watermark = state.withLock { $0.snapshot.configuration.watermark }
+    let (watermark, snapshot, generation) = state.withLock {
+      ($0.snapshot.configuration.watermark, $0.snapshot, $0.generation)
+    }
+    await tls.follow(snapshot.tls, generation: generation)
     let workers = workers
     for descriptor in descriptors {
       let bootstrap = ServerBootstrap(group: group)
@@ -111,7 +129,7 @@ package final class TrafficProxy: Sendable {
     if channel.localAddress?.ipAddress != nil {
       try channel.syncOptions?.setOption(.tcpOption(.tcp_nodelay), value: 1)
     }
-    try channel.pipeline.syncOperations.addHandler(DownstreamHandler(loop: loop, listener: listener))
+    try AcceptChain.begin(channel, loop, listener)
   }
 
   /// True once responses of that direction carry `Connection: close`.
@@ -154,6 +172,8 @@ package final class TrafficProxy: Sendable {
         where downstream.listener.compiled.direction == direction {
           if downstream.phase == .lingering { left += 1 } else { downstream.closeNow() }
         }
+        for pending in Array(state.value.pending.values)
+        where pending.listener.compiled.direction == direction { pending.closeNow() }
         return left
       }.get()
       lingering += left ?? 0
@@ -183,11 +203,16 @@ package final class TrafficProxy: Sendable {
 
   /// New exchanges use the new configuration; listeners are opened and closed by the caller, closed ones before this.
   /// Connections of a listener that is gone end with their next answer, or after five seconds without a request.
-  package func reload(_ configuration: TrafficConfiguration, app: Address?) {
-    let snapshot = state.withLock { state in
-      state.snapshot = Self.compile(configuration, app: app, keeping: state.snapshot.clusters)
-      return state.snapshot
+  /// Throws when a file of a `tls` cannot be used; then nothing changes.
+  package func reload(_ configuration: TrafficConfiguration, app: Address?) throws {
+    let old = state.withLock { $0.snapshot }
+    let snapshot = try Self.compile(configuration, app: app, keeping: old, tls.material)
+    let generation = state.withLock { state in
+      state.snapshot = snapshot
+      state.generation += 1
+      return state.generation
     }
+    Task { [tls] in await tls.follow(snapshot.tls, generation: generation) }
     for worker in workers {
       let state = worker.state
       worker.eventLoop.execute { state.value.apply(snapshot) }
@@ -198,10 +223,12 @@ package final class TrafficProxy: Sendable {
   /// Closes everything at once.
   package func close() async {
     resolverTask.withLock { $0?.cancel() }
+    await tls.stop()
     await closeServers { _ in true }
     for worker in workers {
       let state = worker.state
       try? await worker.eventLoop.submit {
+        for pending in Array(state.value.pending.values) { pending.closeNow() }
         for downstream in Array(state.value.downstreams.values) { downstream.closeNow() }
         for cluster in state.value.clusters.values { cluster.closeAll() }
         state.value.access.publish()

@@ -39,6 +39,12 @@ final class UpstreamHandler: Timed, ChannelDuplexHandler {
   private var isReadHeld = false
   private var dirty = false
   private var inputClosed = false
+  /// The connection came about: it counts itself out when it closes.
+  private(set) var wasOpen = false
+  /// What TLS said before the connection closed.
+  private var tlsFailure: TLSFailure?
+  /// TLS ended without `close_notify`: somebody may have cut the connection.
+  private var endedUncleanly = false
 
   init(loop: LoopState, cluster: LoopCluster, endpoint: LoopEndpoint) {
     self.loop = loop
@@ -130,6 +136,7 @@ final class UpstreamHandler: Timed, ChannelDuplexHandler {
   func handlerAdded(context: ChannelHandlerContext) { self.context = context }
 
   func channelActive(context: ChannelHandlerContext) {
+    wasOpen = true
     cluster.connectionsTotal.addAsOwner()
     cluster.connectionsActive.add(1)
   }
@@ -185,9 +192,13 @@ final class UpstreamHandler: Timed, ChannelDuplexHandler {
     loop.wheel.remove(self)
     switch before {
     case .idle: forget()
-    case .head: ended?.upstreamLost(self, detail: "connection closed before a response head")
+    case .head:
+      ended?.upstreamLost(
+        self, tlsFailure?.fault ?? .connectionReset,
+        detail: tlsFailure?.detail ?? "connection closed before a response head")
     case .body:
-      if body.endsWithConnection {
+      // RFC 9112 section 9.8: in TLS, only `close_notify` ends such a body.
+      if body.endsWithConnection, !endedUncleanly {
         ended?.responseEnded(delimited: false)
       } else {
         ended?.upstreamCutBody()
@@ -198,7 +209,16 @@ final class UpstreamHandler: Timed, ChannelDuplexHandler {
     self.context = nil
   }
 
-  func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
+  func errorCaught(context: ChannelHandlerContext, error: any Error) {
+    if TLSEnd.isUnclean(error) {
+      endedUncleanly = true
+      // The other direction of a tunnel may still have something to say.
+      if state == .tunnel { return }
+    } else {
+      tlsFailure = TLSFailure(upstream: error)
+    }
+    context.close(promise: nil)
+  }
 
   // MARK: Responses
 

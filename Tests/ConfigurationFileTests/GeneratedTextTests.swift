@@ -105,11 +105,11 @@ import Vocabulary
     }
   }
 
-  /// The examples of docs/configuration.md are accepted.
-  @Test func examplesOfTheDocumentAreValid() throws {
+  /// The examples of the documents are accepted.
+  @Test(arguments: ["configuration", "tls"]) func examplesOfTheDocumentsAreValid(name: String) throws {
     var root = URL(fileURLWithPath: #filePath)
     for _ in 0..<3 { root.deleteLastPathComponent() }
-    let text = try String(contentsOf: root.appendingPathComponent("docs/configuration.md"), encoding: .utf8)
+    let text = try String(contentsOf: root.appendingPathComponent("docs/\(name).md"), encoding: .utf8)
     let blocks = text.components(separatedBy: "```yaml\n").dropFirst().compactMap {
       $0.components(separatedBy: "```").first
     }

@@ -10,7 +10,7 @@ import Vocabulary
 @testable import Secrets
 
 /// A development server of OpenBao, ended with the test.
-private final class Bao: Sendable {
+final class Bao: Sendable {
   let pid: pid_t
   let address: String
   let folder = Folder()

@@ -270,7 +270,7 @@ import Vocabulary
     var listener = ListenerConfiguration(name: "web", direction: .outbound, listen: [])
     listener.routes = [RouteConfiguration(action: .respond(status: 200, body: "new", headers: []))]
     configuration.outbound = [listener]
-    harness.proxy.reload(configuration, app: nil)
+    try harness.proxy.reload(configuration, app: nil)
     // Loops take the snapshot over at their next turn.
     var bodies: [String] = []
     while bodies.last != "new", bodies.count < 100 {

@@ -2,6 +2,7 @@ import Foundation
 import Logging
 import NIOCore
 import NIOPosix
+import Secrets
 import Synchronization
 import Telemetry
 import Traffic
@@ -16,6 +17,7 @@ final class Harness: Sendable {
   let metrics = MetricRegistry()
   let events = EventStream()
   let records: Records
+  let configuration: TrafficConfiguration
   private let group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
 
   final class Records: Sendable {
@@ -33,7 +35,7 @@ final class Harness: Sendable {
 
   init(
     to upstreams: [Int], direction: Direction = .outbound, app: Address? = nil,
-    secrets: @escaping TrafficProxy.SecretResolver = { _ in nil },
+    secrets: @escaping TrafficProxy.SecretResolver = { _ in nil }, book: SecretBook = SecretBook(),
     _ edit: (inout ListenerConfiguration, inout ClusterConfiguration, inout TrafficConfiguration) -> Void
   ) async throws {
     var listener = ListenerConfiguration(name: "web", direction: direction, listen: [])
@@ -46,12 +48,14 @@ final class Harness: Sendable {
     edit(&listener, &cluster, &configuration)
     configuration.clusters.append(cluster)
     if direction == .inbound { configuration.inbound = [listener] } else { configuration.outbound = [listener] }
+    self.configuration = configuration
     let records = Records()
     self.records = records
     events.follow { _, bytes in records.text.withLock { $0 += String(decoding: bytes, as: UTF8.self) } }
     proxy = try TrafficProxy(
       configuration: configuration, app: app ?? upstreams.first.map { .tcp(host: "127.0.0.1", port: $0) },
-      group: group, metrics: metrics, events: events, secrets: secrets, logger: Logger(label: "test"))
+      group: group, metrics: metrics, events: events, secrets: secrets, book: book,
+      logger: Logger(label: "test"))
     let (fd, port) = listeningSocket()
     self.port = port
     try await proxy.open(listener: "web", direction: direction, descriptors: [fd])

@@ -186,7 +186,7 @@ extension Worker {
     }
     unbind(changes.released)
     if diff.touches(.app, .inbound, .outbound, .clusters) {
-      proxy.reload(next.value.traffic, app: Self.address(of: next.value.app))
+      try proxy.reload(next.value.traffic, app: Self.address(of: next.value.app))
     }
     loaded = next
     for seat in changes.opened { try await open(seat) }
@@ -202,7 +202,11 @@ extension Worker {
     let new = loaded.value.secrets
     for seat in changes.opened { await close(seat) }
     loaded = old
-    proxy.reload(old.value.traffic, app: Self.address(of: old.value.app))
+    do {
+      try proxy.reload(old.value.traffic, app: Self.address(of: old.value.app))
+    } catch {
+      logger.error("the former listeners are not all back: \(error)")
+    }
     sockets.discard(changes.opened.map(\.address))
     let before = Set(changes.closed.map(\.address))
     unbind(changes.opened.map(\.address).filter { !before.contains($0) })

@@ -52,7 +52,6 @@ actor Worker {
     self.logger = logger
     let value = loaded.value
     group = MultiThreadedEventLoopGroup(numberOfThreads: value.traffic.threads ?? min(System.coreCount, 4))
-    client = HTTPClient(eventLoopGroup: group)
     facts = WorkerFacts(loaded: loaded)
     sockets = SocketBook(link: link)
     agent = Self.makeAgent(
@@ -61,9 +60,15 @@ actor Worker {
     logs = try LogPipeline(
       configuration: value.logs, stateDirectory: value.stateDirectory, metrics: metrics, events: events,
       secrets: { book.resolve($0) }, group: group, logger: logger)
-    proxy = try TrafficProxy(
-      configuration: value.traffic, app: Self.address(of: value.app), group: group, metrics: metrics, events: events,
-      secrets: { book.resolve($0) }, logger: logger)
+    do {
+      proxy = try TrafficProxy(
+        configuration: value.traffic, app: Self.address(of: value.app), group: group, metrics: metrics, events: events,
+        secrets: { book.resolve($0) }, book: book, logger: logger)
+    } catch let error as TLSMaterialError {
+      throw StartFailure(description: "\(error)", exitCode: ExitStatus.configuration)
+    }
+    // Last: a client that was made has to be shut down.
+    client = HTTPClient(eventLoopGroup: group)
   }
 
   static func address(of app: AppConfiguration) -> Address? { app.port.map { .tcp(host: app.address, port: $0) } }

@@ -1,0 +1,47 @@
+import NIOCore
+import NIOPosix
+import NIOSSL
+
+/// What a new connection to an upstream goes through until a request may be written, outermost first:
+///
+///     socket → TLS handshake, where the cluster asks for it → protocol
+enum UpstreamChain {
+  /// A connection that can be used.
+  struct Ready {
+    /// Nanoseconds that the TLS handshake took; 0 in plaintext.
+    var tlsTime: UInt64 = 0
+    /// What the upstream chose of what was offered.
+    var spoken = ApplicationProtocol.http1
+  }
+
+  /// Succeeds once the connection can be used. The connect timeout covers everything until then.
+  static func connect(_ made: UpstreamHandler, tcp: Bool, timeout: UInt64) -> EventLoopFuture<Ready> {
+    let loop = made.loop
+    let watermark = loop.watermark
+    let deadline = NIODeadline.now().uptimeNanoseconds &+ timeout
+    let handshake: UpstreamHandshake?
+    do {
+      handshake = try made.cluster.shared.tls.map { try UpstreamHandshake(made, $0, tcp: tcp, deadline: deadline) }
+    } catch {
+      return loop.eventLoop.makeFailedFuture(error)
+    }
+    let bound = NIOLoopBound((made, handshake), eventLoop: loop.eventLoop)
+    let bootstrap = ClientBootstrap(group: loop.eventLoop)
+      .connectTimeout(.nanoseconds(Int64(clamping: timeout)))
+      .channelOption(.writeBufferWaterMark, value: .init(low: max(1, watermark / 2), high: watermark))
+      .channelInitializer { channel in
+        channel.eventLoop.makeCompletedFuture {
+          let (made, handshake) = bound.value
+          if let handshake { try channel.pipeline.syncOperations.addHandlers([handshake.engine, handshake]) }
+          try channel.pipeline.syncOperations.addHandler(made)
+        }
+      }
+    let address = made.endpoint.resolved.address
+    let connected =
+      address.pathname.map { bootstrap.connect(unixDomainSocketPath: $0) }
+      ?? bootstrap.channelOption(.tcpOption(.tcp_nodelay), value: 1).connect(to: address)
+    return connected.flatMap { channel in
+      bound.value.1?.wait() ?? channel.eventLoop.makeSucceededFuture(Ready())
+    }
+  }
+}
