@@ -187,6 +187,35 @@ import Vocabulary
     upstream.stop()
   }
 
+  @Test func aPermissiveTCPListenerWaitsForNeitherSide() async throws {
+    let upstream = Upstream { wire, _, _ in
+      wire.send("hello")
+      wire.send(wire.receive())
+    }
+    let harness = try await harness(to: upstream) { tls, listener in
+      tls.permissive = true
+      listener.listenerProtocol = .tcp
+    }
+    let plain = Wire.connect(harness.port)
+    #expect(plain.take(5) == Array("hello".utf8), "a server that speaks first is heard by a silent client")
+    plain.send("abc")
+    #expect(plain.take(3) == Array("abc".utf8))
+    plain.close()
+    let client = try await TLSClient(harness.port, trust: authority)
+    #expect(await client.receive("hello") == "hello")
+    client.send("abc")
+    #expect(await client.receive("abc") == "helloabc")
+    await client.close()
+    // A hello that comes in two pieces, the second after the time for silent clients.
+    let slow = Relay(to: harness.port, pausing: .milliseconds(700))
+    let late = try await TLSClient(slow.port, trust: authority)
+    #expect(await late.receive("hello") == "hello")
+    await late.close()
+    slow.stop()
+    await harness.stop()
+    upstream.stop()
+  }
+
   @Test func plaintextWithoutPermissiveReachesNothing() async throws {
     let upstream = Upstream.answering()
     let harness = try await harness(to: upstream)

@@ -10,6 +10,7 @@ class PendingConnection: Timed {
   let loop: LoopState
   let listener: LoopListener
   private(set) var context: ChannelHandlerContext?
+  private(set) var started: UInt64 = 0
   private var isPending = false
 
   init(loop: LoopState, listener: LoopListener) {
@@ -24,8 +25,8 @@ class PendingConnection: Timed {
     isPending = true
     loop.pending[ObjectIdentifier(self)] = self
     listener.open.count.wrappingAdd(1, ordering: .relaxed)
-    let now = NIODeadline.now().uptimeNanoseconds
-    loop.wheel.set(self, now &+ limit, now: now)
+    started = NIODeadline.now().uptimeNanoseconds
+    loop.wheel.set(self, started &+ limit, now: started)
   }
 
   /// Ends the wait, once.

@@ -128,6 +128,7 @@ enum ServerName {
     guard !authority.hasPrefix("[") else { return nil }
     let name = authority.prefix { $0 != ":" }
     let isAddress = name.utf8.allSatisfy { $0 == 0x2E || (0x30...0x39).contains($0) }
-    return isAddress || name.isEmpty ? nil : String(name)
+    // RFC 6066 section 3: without the dot at the end.
+    return isAddress || name.isEmpty ? nil : String(name.last == "." ? name.dropLast() : name)
   }
 }
