@@ -101,7 +101,7 @@ import Vocabulary
     let cases: [((certificate: String, key: String)?, String)] = [
       (nil, "no_certificate"),
       (try other.issue("cart", "URI:spiffe://shop/cart"), "untrusted"),
-      (try authority.issue("old", "URI:spiffe://shop/cart", days: -1), "untrusted"),
+      (try authority.issue("old", "URI:spiffe://shop/cart", days: -1), "expired"),
       (try authority.issue("ads", "URI:spiffe://shop/ads,DNS:ads.shop"), "mismatch"),
       (try authority.issue("two", "URI:spiffe://shop/cart,URI:spiffe://shop/ads"), "mismatch"),
       (try authority.issue("wild", "DNS:*.shop"), "mismatch"),

@@ -91,8 +91,10 @@ final class ServerHandshake: PendingConnection, ChannelInboundHandler, Removable
     switch reason {
     case .untrusted:
       let source = tls.configuration.clientCA ?? .system
-      let detail = engine.peerCertificate.map { TLSFailure.unverified($0, source).detail }
-      fail(context, reason, detail ?? "the client's certificate cannot be verified with \(source)")
+      let failure = engine.peerCertificate.map { TLSFailure.unverified($0, source) }
+      fail(
+        context, failure?.verificationReason ?? reason,
+        failure?.detail ?? "the client's certificate cannot be verified with \(source)")
     case .noCertificate: fail(context, reason, "the client sent no certificate, and one is required")
     case .closed: fail(context, reason, "the client closed the connection during the handshake")
     case .plaintext: fail(context, reason, "the client does not speak TLS")
@@ -120,7 +122,7 @@ final class ServerHandshake: PendingConnection, ChannelInboundHandler, Removable
       return (.noCertificate, "the client sent no certificate, and one is required")
     }
     if Int64(certificate.notValidAfter) <= Moment.now {
-      return (.untrusted, TLSFailure.unverified(certificate, tls.configuration.clientCA ?? .system).detail)
+      return (.expired, TLSFailure.unverified(certificate, tls.configuration.clientCA ?? .system).detail)
     }
     let match = tls.configuration.match
     let names = certificate.names

@@ -90,10 +90,11 @@ final class UpstreamHandshake: Timed, ChannelInboundHandler, RemovableChannelHan
 
   func errorCaught(context: ChannelHandlerContext, error: any Error) {
     guard !isOver else { return context.fireErrorCaught(error) }
-    cluster.tlsCounters?.failed(HandshakeReason(error) ?? .other)
+    let reason = HandshakeReason(error) ?? .other
     let failure =
       TLSFailure(upstream: error, certificate: engine.peerCertificate, trust: tls.configuration.trust)
       ?? TLSFailure(.tlsProtocol, "the TLS handshake failed: \(TLSFailure.words(error))")
+    cluster.tlsCounters?.failed(reason == .untrusted ? failure.verificationReason : reason)
     fail(failure)
   }
 
