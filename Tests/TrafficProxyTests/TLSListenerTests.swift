@@ -287,7 +287,7 @@ import Vocabulary
     let next = try authority.issue("next", "DNS:web.shop")
     var configuration = harness.configuration
     configuration.inbound[0].tls?.certificate = .files(certificate: next.certificate, key: next.key)
-    try harness.proxy.reload(configuration, app: nil)
+    try harness.proxy.reload(configuration, app: .tcp(host: "127.0.0.1", port: upstream.port))
     #expect(
       await eventually {
         guard let client = try? await TLSClient(harness.port, trust: authority), await client.isReady else {
@@ -297,7 +297,7 @@ import Vocabulary
         return (try? await client.peerCertificate()?.subject) == "CN=next"
       })
     configuration.inbound[0].tls = nil
-    try harness.proxy.reload(configuration, app: nil)
+    try harness.proxy.reload(configuration, app: .tcp(host: "127.0.0.1", port: upstream.port))
     #expect(
       await eventually {
         let plain = Wire.connect(harness.port)
