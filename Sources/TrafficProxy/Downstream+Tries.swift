@@ -36,8 +36,8 @@ extension DownstreamHandler {
       tryDeadline = now &+ perTry
       schedule(now)
     }
-    if !forcesNewConnection, !listener.compiled.isTCP {
-      while let kept = endpoint.idle.popLast() {
+    if !forcesNewConnection, !accept.isTCP {
+      while let kept = takeIdle(endpoint, cluster) {
         if kept.isUsable {
           use(kept)
           return
@@ -48,7 +48,13 @@ extension DownstreamHandler {
     connect(endpoint, cluster, now)
   }
 
-  private func connect(_ endpoint: LoopEndpoint, _ cluster: LoopCluster, _ now: UInt64) {
+  /// The newest kept connection; where each says whose it is, the newest of this client.
+  private func takeIdle(_ endpoint: LoopEndpoint, _ cluster: LoopCluster) -> UpstreamHandler? {
+    guard let header = proxyHeader(for: cluster) else { return endpoint.idle.popLast() }
+    return endpoint.idle.lastIndex { $0.proxyHeader == header }.map { endpoint.idle.remove(at: $0) }
+  }
+
+  func connect(_ endpoint: LoopEndpoint, _ cluster: LoopCluster, _ now: UInt64) {
     let shared = cluster.shared
     let limits = shared.configuration
     if shared.connections.load(ordering: .relaxed) >= limits.maxConnections {
@@ -63,6 +69,7 @@ extension DownstreamHandler {
     connectSerial += 1
     let serial = connectSerial
     let made = UpstreamHandler(loop: loop, cluster: cluster, endpoint: endpoint)
+    made.proxyHeader = proxyHeader(for: cluster)
     let bound = NIOLoopBound(made, eventLoop: loop.eventLoop)
     let watermark = loop.watermark
     let bootstrap = ClientBootstrap(group: loop.eventLoop)
@@ -70,7 +77,10 @@ extension DownstreamHandler {
       .channelOption(.writeBufferWaterMark, value: .init(low: max(1, watermark / 2), high: watermark))
       .channelInitializer { channel in
         channel.eventLoop.makeCompletedFuture {
-          try channel.pipeline.syncOperations.addHandler(bound.value)
+          let pipeline = channel.pipeline.syncOperations
+          // The PROXY header stands before everything else, TLS included.
+          if let header = bound.value.proxyHeader { try pipeline.addHandler(ProxyHeaderSender(header)) }
+          try pipeline.addHandler(bound.value)
         }
       }
     let address = endpoint.resolved.address
@@ -84,13 +94,17 @@ extension DownstreamHandler {
         shared.connections.wrappingSubtract(1, ordering: .relaxed)
         cluster.connectFailures.addAsOwner()
         endpoint.restedUntil = later &+ 1_000_000_000
-        guard serial == connectSerial, phase == .exchange else { return }
+        guard serial == connectSerial, phase == .exchange || phase == .detecting else { return }
         isConnecting = false
+        if phase == .detecting { return earlyConnectFailed(later) }
         connectFailed(error, later)
       } else {
         endpoint.restedUntil = 0
-        guard serial == connectSerial, phase == .exchange else { return made.release(now: later) }
+        guard serial == connectSerial, phase == .exchange || phase == .detecting else {
+          return made.release(now: later)
+        }
         isConnecting = false
+        if phase == .detecting { return earlyConnected(made) }
         guard made.isUsable else {
           return tryFailed(.connect, .connectionRefused, detail: "the connection closed at once")
         }
@@ -117,8 +131,8 @@ extension DownstreamHandler {
     upstream = connection
     failedEndpoint = nil
     forcesNewConnection = false
-    connection.attach(self, tunnel: listener.compiled.isTCP)
-    if listener.compiled.isTCP { return beginTCPTunnel(connection) }
+    connection.attach(self, tunnel: accept.isTCP)
+    if accept.isTCP { return beginTCPTunnel(connection) }
     var injected: [UInt8] = []
     for (name, template) in route.compiled.inject {
       guard let value = loop.shared.secrets(template), value.allSatisfy({ $0 >= 32 && $0 != 127 || $0 == 9 }) else {
@@ -198,7 +212,7 @@ extension DownstreamHandler {
     guard phase == .exchange else { return }
     upstream = nil
     if failure == .connect { exchange.tries.requestWritten = exchange.tries.requestWritten && exchange.triesMade > 1 }
-    if listener.compiled.isTCP, failure != .connect { return closeNow() }
+    if accept.isTCP, failure != .connect { return closeNow() }
     let now = NIODeadline.now().uptimeNanoseconds
     switch decide(failure) {
     case .giveUp:

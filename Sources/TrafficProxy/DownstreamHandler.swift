@@ -19,6 +19,10 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
   typealias OutboundOut = ByteBuffer
 
   enum Phase {
+    /// What stands before the first request is not complete: a PROXY header. Next: as `start` chooses, closed.
+    case arriving
+    /// `protocol: auto`, and nobody has spoken. Next: head, exchange, tunnel, closed.
+    case detecting
     /// Between requests or inside a request head. Next: exchange, lingering, closed.
     case head
     /// A request is being answered. Next: head, tunnel, lingering, closed.
@@ -48,15 +52,17 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
   var failedEndpoint: LoopEndpoint?
   var backoffUntil: UInt64 = 0
   var tryDeadline = UInt64.max
-  private(set) var clientAddress: [UInt8] = []
+  var clientAddress: [UInt8] = []
+  var accept = AcceptState()
   private var isReadHeld = false
   private var upstreamDirty = false
   private var isProcessing = false
-  private var clientHalfClosed = false
+  var clientHalfClosed = false
 
   init(loop: LoopState, listener: LoopListener) {
     self.loop = loop
     self.listener = listener
+    accept.isTCP = listener.compiled.isTCP
   }
 
   var isInbound: Bool { listener.compiled.direction == .inbound }
@@ -73,8 +79,7 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
     listener.open.count.wrappingAdd(1, ordering: .relaxed)
     clientAddress = Array((context.channel.remoteAddress?.ipAddress ?? "unknown").utf8)
     let now = NIODeadline.now().uptimeNanoseconds
-    if listener.compiled.isTCP { return beginTCP(now) }
-    loop.wheel.set(self, now &+ listener.compiled.downstreamIdle, now: now)
+    if phase == .arriving { loop.wheel.set(self, now &+ listener.compiled.headTimeout, now: now) } else { start(now) }
   }
 
   func read(context: ChannelHandlerContext) {
@@ -89,7 +94,7 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
       if let input, input.readableBytes > 0 { return true }
       if exchange.requestDone { return false }
       return upstream.map { !$0.isWritable } ?? true
-    case .head, .lingering, .closed: return false
+    case .arriving, .detecting, .head, .lingering, .closed: return false
     }
   }
 
@@ -109,10 +114,13 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
       upstream?.write(buffer)
       upstreamDirty = true
       progress(NIODeadline.now().uptimeNanoseconds)
-    case .lingering, .closed: break
+    case .arriving, .lingering, .closed: break
     case .head, .exchange:
       if input == nil { input = buffer } else { input?.writeBuffer(&buffer) }
       process()
+    case .detecting:
+      if input == nil { input = buffer } else { input?.writeBuffer(&buffer) }
+      detect()
     }
   }
 
@@ -129,8 +137,7 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
 
   func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
     guard case .inputClosed = event as? ChannelEvent else { return }
-    clientHalfClosed = true
-    if phase == .tunnel { upstream?.closeOutput() }
+    clientEnded()
   }
 
   func channelInactive(context: ChannelHandlerContext) {
@@ -142,9 +149,10 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
     phase = .closed
     input = nil
     connectSerial += 1
+    endEarly()
     let left = upstream
     upstream = nil
-    left?.abandon()
+    if before == .tunnel, let left { releaseTunnel(left) } else { left?.abandon() }
     if before == .exchange {
       if exchange.flag.utf8CodeUnitCount == 0 {
         exchange.flag = "DC"
@@ -157,7 +165,10 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
     self.context = nil
   }
 
-  func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
+  func errorCaught(context: ChannelHandlerContext, error: any Error) {
+    accept.wasReset = true
+    context.close(promise: nil)
+  }
 
   // MARK: Requests
 
@@ -177,7 +188,7 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
         if exchange.requestDone || upstream == nil || isConnecting { return }
         forwardBody()
         if !exchange.requestDone || phase == .exchange { return }
-      case .tunnel, .lingering, .closed:
+      case .arriving, .detecting, .tunnel, .lingering, .closed:
         input = nil
         return
       }
@@ -224,7 +235,7 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
     return phase == .head || phase == .exchange
   }
 
-  private func makeIdentifiers() {
+  func makeIdentifiers() {
     exchange.requestID = (loop.random.next(), loop.random.next())
     exchange.traceID = (loop.random.next(), loop.random.next() | 1)
   }
@@ -384,6 +395,7 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
       localError(.requestTimeout, detail: "the request head did not arrive in time")
     case .exchange:
       if exchange.responseStarted {
+        if outputMoves() { return progress(now) }
         exchange.flag = "SI"
         exchange.blame = .upstream
         return abort()
@@ -399,9 +411,21 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
         slow?.abandon()
         return tryFailed(.timeout, .tryTimeout, detail: "no response head within the per-try timeout")
       }
-      if !exchange.requestDone { return localError(.streamIdle, detail: "the request body made no progress") }
+      if !exchange.requestDone {
+        if !accept.isTCP, outputMoves() { return schedule(now) }
+        return localError(.streamIdle, detail: "the request body made no progress")
+      }
       schedule(now)
-    case .tunnel, .lingering: closeNow()
+    case .tunnel:
+      if outputMoves() { return progress(now) }
+      exchange.flag = "SI"
+      closeNow()
+    case .lingering:
+      if outputMoves() { loop.wheel.set(self, now &+ listener.compiled.idleTimeout, now: now) } else { closeNow() }
+    case .arriving:
+      listener.refusals.count("its PROXY header did not arrive in time", loop, listener.compiled.name)
+      closeNow()
+    case .detecting: detectionTimePassed(now)
     case .closed: break
     }
   }
@@ -416,17 +440,10 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
     context.close(promise: nil)
   }
 
-  /// Closes our side once everything is written, then waits a little for the client (RFC 9112 section 9.6).
-  func closeGracefully() {
-    guard let context else { return }
-    phase = .lingering
-    input = nil
-    let now = NIODeadline.now().uptimeNanoseconds
-    loop.wheel.set(self, now &+ 2_000_000_000, now: now)
-    context.close(mode: .output, promise: nil)
+  func releaseHeldRead() {
     if isReadHeld {
       isReadHeld = false
-      context.read()
+      context?.read()
     }
   }
 

@@ -121,6 +121,7 @@ final class LoopListener {
   let connectionsTotal: Counter
   let connectionsActive: Gauge
   let open: ProxyShared.OpenConnections
+  let refusals: Refusals
 
   init(_ compiled: CompiledListener, _ shared: ProxyShared) {
     self.compiled = compiled
@@ -140,6 +141,9 @@ final class LoopListener {
       "outrider_downstream_connections_total", "Connections accepted.", [listener])
     connectionsActive = metrics.gauge(
       "outrider_downstream_connections_active", "Open accepted connections.", [listener])
+    refusals = Refusals(
+      metrics.counter(
+        "outrider_downstream_refused_total", "Connections refused before their first request.", [listener]))
   }
 }
 

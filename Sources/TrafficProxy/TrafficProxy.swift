@@ -101,7 +101,7 @@ package final class TrafficProxy: Sendable {
     if channel.localAddress?.ipAddress != nil {
       try channel.syncOptions?.setOption(.tcpOption(.tcp_nodelay), value: 1)
     }
-    try channel.pipeline.syncOperations.addHandler(DownstreamHandler(loop: loop, listener: listener))
+    try AcceptChain.build(channel, loop, listener)
   }
 
   /// True once responses of that direction carry `Connection: close`.
