@@ -137,7 +137,9 @@ def test_clients_show_certificates(shop, authority, place):
     assert not any(f"/{reason}" in l for l in lines for reason in refused)
     wait_until(lambda: "CN=ads" in process.stderr and "spiffe://shop/ns/*" in process.stderr,
                "a line that says which name did not match")
-    assert "expired at" in process.stderr and "PRIVATE" not in process.stderr
+    wait_until(lambda: "expired at" in process.stderr, "a line that says that it expired")
+    assert metric(process, 'outrider_tls_handshake_failures_total{listener="web",reason="expired"}') == 1
+    assert "PRIVATE" not in process.stderr
     process.stop()
 
 

@@ -1,9 +1,10 @@
+import Resilience
 import Testing
 
 @testable import Secrets
 
 @Suite struct CertificateScheduleTests {
-  private var random = SeededRandom(state: 7)
+  private var random = SeededRandom(seed: 7)
 
   @Test mutating func issuedAnewAtTwoThirdsOfItsLife() {
     var schedule = CertificateSchedule()

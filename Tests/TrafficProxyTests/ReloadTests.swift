@@ -60,7 +60,7 @@ import Vocabulary
     while upstream.requests.count < 3 { await Task.yield() }
 
     await harness.proxy.close(listener: ListenerID(.outbound, "web"), address: address)
-    harness.proxy.reload(TrafficConfiguration(), app: nil)
+    try harness.proxy.reload(TrafficConfiguration(), app: nil)
     #expect(Wire.connect(port).message() == nil, "nobody listens any more")
     go.store(true, ordering: .releasing)
     for client in [busy, kept] {
@@ -84,7 +84,7 @@ import Vocabulary
     var listener = ListenerConfiguration(name: "web", direction: .inbound, listen: [])
     listener.routes = [RouteConfiguration(action: .cluster("app"))]
     configuration.inbound = [listener]
-    harness.proxy.reload(configuration, app: .tcp(host: "127.0.0.1", port: second.port))
+    try harness.proxy.reload(configuration, app: .tcp(host: "127.0.0.1", port: second.port))
     var bodies: [String] = []
     while bodies.last != "new", bodies.count < 100 {
       client.send(get())
@@ -128,7 +128,7 @@ import Vocabulary
     #expect(tunnel.take(3) == Array("one".utf8))
     var configuration = TrafficConfiguration()
     configuration.outbound = [Self.listener(.outbound, "web", "http")]
-    harness.proxy.reload(configuration, app: nil)
+    try harness.proxy.reload(configuration, app: nil)
     let client = Wire.connect(harness.port)
     client.send(get())
     #expect(client.message()?.body == "http")

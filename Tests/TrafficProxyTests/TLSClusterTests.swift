@@ -211,7 +211,7 @@ import Vocabulary
     let harness = try await harness(to: upstream.port)
     var bad = harness.configuration
     bad.clusters[0].tls?.trust = .file("/nonexistent/ca.pem")
-    #expect(throws: TLSMaterialError.self) { try harness.proxy.reload(bad) }
+    #expect(throws: TLSMaterialError.self) { try harness.proxy.reload(bad, app: nil) }
     #expect(ask(harness)?.body == "ok")
     await harness.stop()
     await upstream.stop()

@@ -101,7 +101,7 @@ import Vocabulary
     let cases: [((certificate: String, key: String)?, String)] = [
       (nil, "no_certificate"),
       (try other.issue("cart", "URI:spiffe://shop/cart"), "untrusted"),
-      (try authority.issue("old", "URI:spiffe://shop/cart", days: -1), "untrusted"),
+      (try authority.issue("old", "URI:spiffe://shop/cart", days: -1), "expired"),
       (try authority.issue("ads", "URI:spiffe://shop/ads,DNS:ads.shop"), "mismatch"),
       (try authority.issue("two", "URI:spiffe://shop/cart,URI:spiffe://shop/ads"), "mismatch"),
       (try authority.issue("wild", "DNS:*.shop"), "mismatch"),
@@ -187,6 +187,35 @@ import Vocabulary
     upstream.stop()
   }
 
+  @Test func aPermissiveTCPListenerWaitsForNeitherSide() async throws {
+    let upstream = Upstream { wire, _, _ in
+      wire.send("hello")
+      wire.send(wire.receive())
+    }
+    let harness = try await harness(to: upstream) { tls, listener in
+      tls.permissive = true
+      listener.listenerProtocol = .tcp
+    }
+    let plain = Wire.connect(harness.port)
+    #expect(plain.take(5) == Array("hello".utf8), "a server that speaks first is heard by a silent client")
+    plain.send("abc")
+    #expect(plain.take(3) == Array("abc".utf8))
+    plain.close()
+    let client = try await TLSClient(harness.port, trust: authority)
+    #expect(await client.receive("hello") == "hello")
+    client.send("abc")
+    #expect(await client.receive("abc") == "helloabc")
+    await client.close()
+    // A hello that comes in two pieces, the second after the time for silent clients.
+    let slow = Relay(to: harness.port, pausing: .milliseconds(700))
+    let late = try await TLSClient(slow.port, trust: authority)
+    #expect(await late.receive("hello") == "hello")
+    await late.close()
+    slow.stop()
+    await harness.stop()
+    upstream.stop()
+  }
+
   @Test func plaintextWithoutPermissiveReachesNothing() async throws {
     let upstream = Upstream.answering()
     let harness = try await harness(to: upstream)
@@ -258,7 +287,7 @@ import Vocabulary
     let next = try authority.issue("next", "DNS:web.shop")
     var configuration = harness.configuration
     configuration.inbound[0].tls?.certificate = .files(certificate: next.certificate, key: next.key)
-    try harness.proxy.reload(configuration)
+    try harness.proxy.reload(configuration, app: .tcp(host: "127.0.0.1", port: upstream.port))
     #expect(
       await eventually {
         guard let client = try? await TLSClient(harness.port, trust: authority), await client.isReady else {
@@ -268,7 +297,7 @@ import Vocabulary
         return (try? await client.peerCertificate()?.subject) == "CN=next"
       })
     configuration.inbound[0].tls = nil
-    try harness.proxy.reload(configuration)
+    try harness.proxy.reload(configuration, app: .tcp(host: "127.0.0.1", port: upstream.port))
     #expect(
       await eventually {
         let plain = Wire.connect(harness.port)

@@ -186,7 +186,8 @@ final class Relay: Sendable {
   private let fd: CInt
   private let state = Mutex<(bytes: [UInt8], records: Int)>(([], 0))
 
-  init(to target: Int) {
+  /// `pausing`: the first octets towards the target are divided by such a pause.
+  init(to target: Int, pausing: Duration? = nil) {
     (fd, port) = listeningSocket()
     Thread.detachNewThread { [self] in
       let connection = accept(fd, nil, nil)
@@ -194,6 +195,13 @@ final class Relay: Sendable {
       let client = Wire(fd: connection)
       let server = Wire.connect(target)
       Thread.detachNewThread {
+        if let pausing {
+          let first = client.receive()
+          server.send(Array(first.prefix(50)))
+          var limit = pollfd(fd: -1, events: 0, revents: 0)
+          poll(&limit, 1, Int32(pausing / .milliseconds(1)))
+          server.send(Array(first.dropFirst(50)))
+        }
         while case let bytes = client.receive(), !bytes.isEmpty { server.send(bytes) }
         server.finishSending()
       }

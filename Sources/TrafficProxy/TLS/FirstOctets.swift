@@ -48,6 +48,9 @@ final class FirstOctets: PendingConnection, ChannelInboundHandler, RemovableChan
   override func deadlinePassed(_ now: UInt64) {
     guard let context, !isOver else { return }
     if mayBeServerFirst, held == nil { return plain(context) }
+    // A client that has begun has as long as any other.
+    let end = started &+ listener.compiled.headTimeout
+    if now < end { return loop.wheel.set(self, end, now: now) }
     isOver = true
     listener.tlsFailed(.timeout, context.channel.remoteAddress, "the handshake was not complete in time")
     context.close(promise: nil)

@@ -10,6 +10,7 @@ class PendingConnection: Timed {
   let loop: LoopState
   let listener: LoopListener
   private(set) var context: ChannelHandlerContext?
+  private(set) var started: UInt64 = 0
   private var isPending = false
 
   init(loop: LoopState, listener: LoopListener) {
@@ -24,8 +25,8 @@ class PendingConnection: Timed {
     isPending = true
     loop.pending[ObjectIdentifier(self)] = self
     listener.open.count.wrappingAdd(1, ordering: .relaxed)
-    let now = NIODeadline.now().uptimeNanoseconds
-    loop.wheel.set(self, now &+ limit, now: now)
+    started = NIODeadline.now().uptimeNanoseconds
+    loop.wheel.set(self, started &+ limit, now: started)
   }
 
   /// Ends the wait, once.
@@ -92,8 +93,10 @@ final class ServerHandshake: PendingConnection, ChannelInboundHandler, Removable
     switch reason {
     case .untrusted:
       let source = tls.configuration.clientCA ?? .system
-      let detail = engine.peerCertificate.map { TLSFailure.unverified($0, source).detail }
-      fail(context, reason, detail ?? "the client's certificate cannot be verified with \(source)")
+      let failure = engine.peerCertificate.map { TLSFailure.unverified($0, source) }
+      fail(
+        context, failure?.verificationReason ?? reason,
+        failure?.detail ?? "the client's certificate cannot be verified with \(source)")
     case .noCertificate: fail(context, reason, "the client sent no certificate, and one is required")
     case .closed: fail(context, reason, "the client closed the connection during the handshake")
     case .plaintext: fail(context, reason, "the client does not speak TLS")
@@ -121,7 +124,7 @@ final class ServerHandshake: PendingConnection, ChannelInboundHandler, Removable
       return (.noCertificate, "the client sent no certificate, and one is required")
     }
     if Int64(certificate.notValidAfter) <= Moment.now {
-      return (.untrusted, TLSFailure.unverified(certificate, tls.configuration.clientCA ?? .system).detail)
+      return (.expired, TLSFailure.unverified(certificate, tls.configuration.clientCA ?? .system).detail)
     }
     let match = tls.configuration.match
     let names = certificate.names

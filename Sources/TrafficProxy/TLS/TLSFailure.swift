@@ -43,6 +43,9 @@ struct TLSFailure: Error, Equatable {
       "the certificate of \(certificate.subject), issued by \(certificate.issuer), cannot be verified with \(trust)")
   }
 
+  /// How a certificate that could not be verified is counted.
+  var verificationReason: HandshakeReason { fault == .tlsCertificate ? .expired : .untrusted }
+
   /// The TLS engine's words for an error, in lower case: `wrong version number`.
   static func words(_ error: any Error) -> String {
     let text = HandshakeReason.engineText(error)
@@ -58,8 +61,10 @@ enum HandshakeReason: String, CaseIterable {
   case closed
   /// No certificate was sent where one is required.
   case noCertificate = "no_certificate"
-  /// The peer's certificate is expired, or no authority that is trusted here signed it.
+  /// No authority that is trusted here signed the peer's certificate.
   case untrusted
+  /// The peer's certificate is not valid any more, or not yet.
+  case expired
   /// The peer's certificate has none of the names that `match` allows.
   case mismatch
   /// The peer does not take our certificate.

@@ -90,10 +90,11 @@ final class UpstreamHandshake: Timed, ChannelInboundHandler, RemovableChannelHan
 
   func errorCaught(context: ChannelHandlerContext, error: any Error) {
     guard !isOver else { return context.fireErrorCaught(error) }
-    cluster.tlsCounters?.failed(HandshakeReason(error) ?? .other)
+    let reason = HandshakeReason(error) ?? .other
     let failure =
       TLSFailure(upstream: error, certificate: engine.peerCertificate, trust: tls.configuration.trust)
       ?? TLSFailure(.tlsProtocol, "the TLS handshake failed: \(TLSFailure.words(error))")
+    cluster.tlsCounters?.failed(reason == .untrusted ? failure.verificationReason : reason)
     fail(failure)
   }
 
@@ -128,6 +129,7 @@ enum ServerName {
     guard !authority.hasPrefix("[") else { return nil }
     let name = authority.prefix { $0 != ":" }
     let isAddress = name.utf8.allSatisfy { $0 == 0x2E || (0x30...0x39).contains($0) }
-    return isAddress || name.isEmpty ? nil : String(name)
+    // RFC 6066 section 3: without the dot at the end.
+    return isAddress || name.isEmpty ? nil : String(name.last == "." ? name.dropLast() : name)
   }
 }
