@@ -2,8 +2,8 @@
 # Installs what the work on Outrider needs; the only place in the repository that installs anything.
 #
 #   dev/setup.sh build   headers and static libraries for the release binary, and what `make demo` runs
-#   dev/setup.sh test    the above, and the peers of the scenario tests (age, nginx, wrk, OpenBao, osmem, pytest)
-#   dev/setup.sh bench   the above, and the peers of the benchmark (HAProxy, Envoy)
+#   dev/setup.sh test    the above, and the peers of the scenario tests (age, nginx, HAProxy, PostgreSQL, wrk, OpenBao, osmem, pytest)
+#   dev/setup.sh bench   the above, and the peers of the benchmark (Envoy)
 #
 # Every step looks for the file or command itself first, so a second run takes a moment and changes nothing.
 # Written for Debian 12; needs root or sudo only when a Debian package is missing.
@@ -45,13 +45,16 @@ packages_of_test='
 age age
 age age-keygen
 nginx-light nginx
+libnginx-mod-stream /usr/lib/nginx/modules/ngx_stream_module.so
+haproxy haproxy
+postgresql /usr/bin/pg_ctlcluster
+postgresql-client psql
 wrk wrk
 openssl openssl
 strace strace
 procps ps
 '
 packages_of_bench='
-haproxy haproxy
 util-linux taskset
 valgrind callgrind_control
 '

@@ -11,7 +11,7 @@ extension KeyTable {
       .key("protocol", .choice(["auto", "http", "tcp"]), "auto", "What is spoken; `auto` looks at the first bytes."),
       .key(
         "to", .oneOrList(.leaf(.target)), inbound ? "app" : nil,
-        "Where requests go that no route takes: `app`, a cluster's name, `http://host:port`, `https://host` or a list of these URLs."
+        "Where requests go that no route takes: `app`, a cluster's name, `http://host:port`, `https://host`, `tcp://host:port`, `unix:/path` or a list of these."
       ),
       .key("routes", .list(.record(route)), nil, "Rules for requests, first match wins."),
       .key("timeout", .duration, "15s", "Until the response head is complete, all tries included; 0 = none."),
@@ -29,6 +29,9 @@ extension KeyTable {
         nil,
         "Limits of this listener."),
       .key(
+        "proxy_protocol", .choice(["off", "v1", "v2"]), "off",
+        "The PROXY header that every connection must begin with; connections without it are refused."),
+      .key(
         "access_log",
         .leafOr(
           .boolean,
@@ -37,7 +40,7 @@ extension KeyTable {
           ])), "true",
         "Access records."),
       .key("tls", .record(listenerTLS), nil, "Terminates TLS."),
-    ] + Key.planned("authorize", "proxy_protocol", "forward_proxy", "transparent")
+    ] + Key.planned("authorize", "forward_proxy", "transparent")
   }
 
   private static let retriesSummary =
@@ -114,11 +117,15 @@ extension KeyTable {
             .address,
             .record(
               [
-                .key("address", .address, nil, "`host:port`.", required: true),
+                .key("address", .address, nil, "`host:port` or `unix:/path`.", required: true),
                 .key("weight", .integer(1...1000), "1", "Its share of requests."),
-              ] + Key.planned("locality", "priority")))), nil, "Fixed endpoints: `host:port`, or maps with a weight."),
+              ] + Key.planned("locality", "priority")))), nil,
+        "Fixed endpoints: `host:port` or `unix:/path`, or maps with a weight."),
       .key("dns", .address, nil, "`name:port`; every address of the name is an endpoint."),
       .key("protocol", .choice(["auto", "http1"], planned: ["http2"]), "auto", "What is spoken to the endpoints."),
+      .key(
+        "proxy_protocol", .choice(["off", "v1", "v2"]), "off",
+        "The PROXY header that connections to the endpoints begin with, to tell them the client's address."),
       .key(
         "balance",
         .choice(["least_request", "round_robin", "random"], planned: ["peak_ewma", "ring_hash", "maglev"]),

@@ -106,7 +106,17 @@ final class ClusterReferences {
       }
       return nil
     }
-    if elements.count == 1, let text = first.text, !text.contains("://") { return name(text, first) }
+    if elements.count == 1, let text = first.text, !text.contains("://"), !text.hasPrefix("unix:") {
+      return name(text, first)
+    }
+    if elements.contains(where: { $0.text?.hasPrefix("unix:") == true }) {
+      return sockets(elements).map { addresses in
+        let name = freeName(listener, direction, part)
+        let endpoints = addresses.map { EndpointConfiguration(address: $0) }
+        clusters.append(ClusterConfiguration(name: name, discovery: .fixed(endpoints)))
+        return .cluster(name)
+      }
+    }
     let endpoints = elements.compactMap(url)
     guard endpoints.count == elements.count else { return nil }
     guard Set(endpoints.map { $0.scheme == "https" }).count == 1 else {
@@ -146,6 +156,16 @@ final class ClusterReferences {
       clusters.append(ClusterConfiguration(name: "app", discovery: .fixed([EndpointConfiguration(address: address)])))
     }
     return .cluster("app")
+  }
+
+  /// Unix sockets, all of them; nil when one was refused.
+  private func sockets(_ elements: [TreeView]) -> [Address]? {
+    let addresses = elements.compactMap { view -> Address? in
+      if case .unix(let path)? = view.address { return .unix(path: path) }
+      view.error("`\(PlainText.shown(view.text ?? ""))` is not a Unix socket", "write `unix:/absolute/path` for each")
+      return nil
+    }
+    return addresses.count == elements.count ? addresses : nil
   }
 
   private func url(_ view: TreeView) -> Endpoint? {

@@ -22,6 +22,7 @@ extension ConfigurationDecoder {
   private func cluster(_ name: String, _ view: TreeView, _ app: AppConfiguration) -> ClusterConfiguration? {
     guard let discovery = discovery(name, view, app) else { return nil }
     var cluster = ClusterConfiguration(name: name, discovery: discovery)
+    cluster.proxyProtocol = view["proxy_protocol"].choice(ProxyHeader.Version.self)
     view["balance"].choice(ClusterConfiguration.Balance.self).assign(to: &cluster.balance)
     view["connect_timeout"].duration.assign(to: &cluster.connectTimeout)
     view["pool"]["idle"].duration.assign(to: &cluster.poolIdle)
@@ -90,6 +91,7 @@ extension ConfigurationDecoder {
     }
     var listener = ListenerConfiguration(name: name, direction: direction, listen: addresses)
     view["protocol"].choice(ListenerConfiguration.ListenerProtocol.self).assign(to: &listener.listenerProtocol)
+    listener.proxyProtocol = view["proxy_protocol"].choice(ProxyHeader.Version.self)
     view["timeout"].duration.assign(to: &listener.timeout)
     view["idle_timeout"].duration.assign(to: &listener.idleTimeout)
     view["head_timeout"].duration.assign(to: &listener.headTimeout)
@@ -105,6 +107,12 @@ extension ConfigurationDecoder {
       route($1, number: $0 + 1, name, direction, rules)
     }
     if let last = lastRoute(name, view, direction, rules) { listener.routes.append(last) }
+    if view["to"].elements.contains(where: { $0.text?.hasPrefix("tcp://") == true }) {
+      if listener.listenerProtocol == .http {
+        view["to"].error("`\(view.path)` speaks HTTP and cannot lead to `tcp://`", "write `http://host:port`")
+      }
+      listener.listenerProtocol = .tcp
+    }
     if listener.listenerProtocol == .tcp, view["routes"].exists {
       view["routes"].error("`\(view.path)` is a TCP listener and cannot have routes", "use `to`, or `protocol: http`")
     }

@@ -44,6 +44,8 @@ package struct ListenerConfiguration: Sendable, Equatable {
   package var direction: Direction
   package var listen: [Address]
   package var listenerProtocol: ListenerProtocol = .auto
+  /// The PROXY header that every connection must begin with; nil = none.
+  package var proxyProtocol: ProxyHeader.Version? = nil
   /// First match wins; the last one matches everything unless the listener has no `to`.
   package var routes: [RouteConfiguration] = []
   /// Until the response head is complete, all tries included; zero = none.
@@ -170,6 +172,8 @@ package struct ClusterConfiguration: Sendable, Equatable {
   package var name: String
   package var discovery: Discovery
   package var balance: Balance = .leastRequest
+  /// The PROXY header that connections to the endpoints begin with; nil = none.
+  package var proxyProtocol: ProxyHeader.Version? = nil
   /// Host field sent upstream; nil = the client's for the app, the endpoint's name elsewhere.
   package var hostHeader: String? = nil
   package var connectTimeout: Duration = .seconds(5)

@@ -2,7 +2,7 @@ package import Vocabulary
 
 /// Every error that the proxy answers by itself: its status, its RFC 9209 error type, its response flag and its blame.
 package enum Fault: UInt8, Sendable, CaseIterable {
-  case badRequest, headTooLarge, versionNotSupported, requestTimeout
+  case badRequest, notHTTP, headTooLarge, versionNotSupported, requestTimeout
   case noRoute, connectRefusedByPolicy, noEndpoint, missingSecret
   case overflow, dnsFailure
   case connectionRefused, connectionTimeout, connectionReset, upstreamProtocol
@@ -14,7 +14,7 @@ package enum Fault: UInt8, Sendable, CaseIterable {
 
   package var status: Int {
     switch self {
-    case .badRequest: 400
+    case .badRequest, .notHTTP: 400
     case .headTooLarge: 431
     case .versionNotSupported: 505
     case .requestTimeout: 408
@@ -30,7 +30,7 @@ package enum Fault: UInt8, Sendable, CaseIterable {
   /// The `error` parameter of `Proxy-Status` (RFC 9209 section 2.3).
   package var proxyError: StaticString {
     switch self {
-    case .badRequest, .headTooLarge, .versionNotSupported: "http_request_error"
+    case .badRequest, .notHTTP, .headTooLarge, .versionNotSupported: "http_request_error"
     case .requestTimeout: "http_request_error"
     case .noRoute: "destination_not_found"
     case .connectRefusedByPolicy: "http_request_denied"
@@ -53,7 +53,7 @@ package enum Fault: UInt8, Sendable, CaseIterable {
   /// The response flag of access records, in Envoy's words.
   package var flag: StaticString {
     switch self {
-    case .badRequest, .headTooLarge, .versionNotSupported, .connectRefusedByPolicy: "DPE"
+    case .badRequest, .notHTTP, .headTooLarge, .versionNotSupported, .connectRefusedByPolicy: "DPE"
     case .requestTimeout: "DT"
     case .noRoute: "NR"
     case .noEndpoint: "UH"
@@ -73,6 +73,7 @@ package enum Fault: UInt8, Sendable, CaseIterable {
   package var reason: StaticString {
     switch self {
     case .badRequest: "bad_request"
+    case .notHTTP: "not_http"
     case .headTooLarge: "head_too_large"
     case .versionNotSupported: "version_not_supported"
     case .requestTimeout: "request_timeout"
@@ -100,7 +101,7 @@ package enum Fault: UInt8, Sendable, CaseIterable {
   /// Whose fault it is; `toApp` tells that the upstream is the app itself.
   package func blame(toApp: Bool) -> Blame {
     switch self {
-    case .badRequest, .headTooLarge, .versionNotSupported, .requestTimeout, .connectRefusedByPolicy: .client
+    case .badRequest, .notHTTP, .headTooLarge, .versionNotSupported, .requestTimeout, .connectRefusedByPolicy: .client
     case .noRoute, .noEndpoint, .missingSecret, .tlsUntrusted, .tlsRefused, .tlsUnavailable: .config
     case .overflow: .sidecar
     case .dnsFailure, .connectionRefused, .connectionTimeout, .connectionReset, .upstreamProtocol, .routeTimeout,
@@ -113,6 +114,7 @@ package enum Fault: UInt8, Sendable, CaseIterable {
   package func hint(toApp: Bool) -> StaticString {
     switch self {
     case .badRequest: "the request breaks RFC 9112; the sidecar closed the connection to stay safe"
+    case .notHTTP: "give other protocols a listener with `protocol: tcp`; TLS needs `tls` on the listener"
     case .headTooLarge: "send fewer or smaller fields"
     case .versionNotSupported: "speak HTTP/1.1 on this listener"
     case .requestTimeout: "the request head did not arrive in time; see the listener's head timeout"

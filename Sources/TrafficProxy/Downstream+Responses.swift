@@ -114,7 +114,7 @@ extension DownstreamHandler {
     let blame = fault.blame(toApp: toApp)
     exchange.flag = fault.flag
     exchange.blame = blame
-    if listener.compiled.isTCP { return closeNow() }
+    if accept.isTCP { return closeNow() }
     guard !exchange.responseStarted else { return abort() }
     exchange.status = fault.status
     var fields = ByteBuffer()
@@ -193,67 +193,6 @@ extension DownstreamHandler {
     enterTunnel(now)
   }
 
-  func beginTCP(_ now: UInt64) {
-    // Before the upstream is connected: the client may be quicker.
-    allowHalfClosure()
-    phase = .exchange
-    loop.shared.addInFlight(listener.compiled.direction, 1)
-    exchange.started = now
-    exchange.headDone = now
-    exchange.requestDone = false
-    exchange.requestID = (loop.random.next(), loop.random.next())
-    exchange.traceID = (loop.random.next(), loop.random.next())
-    guard let route = listener.routes.first, let cluster = route.cluster else {
-      return localError(.noRoute, detail: "the listener has no cluster")
-    }
-    exchange.route = route
-    exchange.countsAsRequest = true
-    cluster.shared.requests.wrappingAdd(1, ordering: .relaxed)
-    startTry(now)
-  }
-
-  func beginTCPTunnel(_ connection: UpstreamHandler) {
-    exchange.responseStarted = true
-    phase = .tunnel
-    enterTunnel(NIODeadline.now().uptimeNanoseconds)
-    connection.flush()
-  }
-
-  /// A client that has sent everything still waits for the answer.
-  private func allowHalfClosure() {
-    try? context?.channel.syncOptions?.setOption(.allowRemoteHalfClosure, value: true)
-  }
-
-  private func enterTunnel(_ now: UInt64) {
-    allowHalfClosure()
-    loop.wheel.set(self, now &+ listener.compiled.idleTimeout, now: now)
-    if let early = input {
-      input = nil
-      exchange.bytesIn += UInt64(early.readableBytes)
-      upstream?.write(early)
-      upstream?.flush()
-    }
-    if clientHalfClosed { upstream?.closeOutput() }
-    resumeReading()
-  }
-
-  func tunnelFromUpstream(_ buffer: ByteBuffer) {
-    exchange.bytesOut += UInt64(buffer.readableBytes)
-    write(buffer)
-    progress(NIODeadline.now().uptimeNanoseconds)
-  }
-
-  func upstreamHalfClosed() {
-    releaseGathered()
-    context?.close(mode: .output, promise: nil)
-  }
-
-  func tunnelEnded() {
-    upstream = nil
-    finishExchange(NIODeadline.now().uptimeNanoseconds)
-    closeGracefully()
-  }
-
   // MARK: Records
 
   /// Counts and records the exchange, and makes room for the next.
@@ -265,7 +204,7 @@ extension DownstreamHandler {
       if exchange.countsAsRetry { cluster.shared.retries.wrappingSubtract(1, ordering: .relaxed) }
     }
     if exchange.status >= 500, exchange.blame == nil { exchange.blame = isInbound ? .app : .upstream }
-    if !compiled.isTCP {
+    if !accept.isTCP {
       (exchange.route?.stats ?? listener.noRoute).count(status: exchange.status, blame: exchange.blame)
       if exchange.status != 101 { listener.duration.recordAsOwner(now &- exchange.started) }
       listener.overhead.recordAsOwner(exchange.overhead)
@@ -298,6 +237,7 @@ extension DownstreamHandler {
       }
       loop.access.text("listener", listener.nameBytes)
       loop.access.text("direction", isInbound ? "inbound" as StaticString : "outbound")
+      loop.access.text("client", clientAddress)
       if let route = exchange.route {
         loop.access.text("route", route.nameBytes)
         if let cluster = route.cluster { loop.access.text("cluster", cluster.nameBytes) }

@@ -36,8 +36,8 @@ extension DownstreamHandler {
       tryDeadline = now &+ perTry
       schedule(now)
     }
-    if !forcesNewConnection, !listener.compiled.isTCP {
-      while let kept = endpoint.idle.popLast() {
+    if !forcesNewConnection, !accept.isTCP {
+      while let kept = takeIdle(endpoint, cluster) {
         if kept.isUsable {
           use(kept)
           return
@@ -48,7 +48,13 @@ extension DownstreamHandler {
     connect(endpoint, cluster, now)
   }
 
-  private func connect(_ endpoint: LoopEndpoint, _ cluster: LoopCluster, _ now: UInt64) {
+  /// The newest kept connection; where each says whose it is, the newest of this client.
+  private func takeIdle(_ endpoint: LoopEndpoint, _ cluster: LoopCluster) -> UpstreamHandler? {
+    guard let header = proxyHeader(for: cluster) else { return endpoint.idle.popLast() }
+    return endpoint.idle.lastIndex { $0.proxyHeader == header }.map { endpoint.idle.remove(at: $0) }
+  }
+
+  func connect(_ endpoint: LoopEndpoint, _ cluster: LoopCluster, _ now: UInt64) {
     let shared = cluster.shared
     let limits = shared.configuration
     if shared.connections.load(ordering: .relaxed) >= limits.maxConnections {
@@ -63,8 +69,8 @@ extension DownstreamHandler {
     connectSerial += 1
     let serial = connectSerial
     let made = UpstreamHandler(loop: loop, cluster: cluster, endpoint: endpoint)
-    let connected = UpstreamChain.connect(
-      made, tcp: listener.compiled.isTCP, timeout: limits.connectTimeout.nanoseconds)
+    made.proxyHeader = proxyHeader(for: cluster)
+    let connected = UpstreamChain.connect(made, tcp: accept.isTCP, timeout: limits.connectTimeout.nanoseconds)
     connected.assumeIsolated().whenComplete { [self] result in
       shared.pending.wrappingSubtract(1, ordering: .relaxed)
       let later = NIODeadline.now().uptimeNanoseconds
@@ -73,13 +79,17 @@ extension DownstreamHandler {
         if !made.wasOpen { shared.connections.wrappingSubtract(1, ordering: .relaxed) }
         cluster.connectFailures.addAsOwner()
         endpoint.restedUntil = later &+ 1_000_000_000
-        guard serial == connectSerial, phase == .exchange else { return }
+        guard serial == connectSerial, phase == .exchange || phase == .detecting else { return }
         isConnecting = false
+        if phase == .detecting { return earlyConnectFailed(later) }
         connectFailed(error, later)
       } else {
         endpoint.restedUntil = 0
-        guard serial == connectSerial, phase == .exchange else { return made.release(now: later) }
+        guard serial == connectSerial, phase == .exchange || phase == .detecting else {
+          return made.release(now: later)
+        }
         isConnecting = false
+        if phase == .detecting { return earlyConnected(made) }
         guard made.isUsable else {
           return tryFailed(.connect, .connectionRefused, detail: "the connection closed at once")
         }
@@ -110,8 +120,8 @@ extension DownstreamHandler {
     upstream = connection
     failedEndpoint = nil
     forcesNewConnection = false
-    connection.attach(self, tunnel: listener.compiled.isTCP)
-    if listener.compiled.isTCP { return beginTCPTunnel(connection) }
+    connection.attach(self, tunnel: accept.isTCP)
+    if accept.isTCP { return beginTCPTunnel(connection) }
     var injected: [UInt8] = []
     if !route.compiled.inject.isEmpty {
       guard let rendered = renderInjected(route) else { return }
@@ -201,7 +211,7 @@ extension DownstreamHandler {
     guard phase == .exchange else { return }
     upstream = nil
     if failure == .connect { exchange.tries.requestWritten = exchange.tries.requestWritten && exchange.triesMade > 1 }
-    if listener.compiled.isTCP, failure != .connect { return closeNow() }
+    if accept.isTCP, failure != .connect { return closeNow() }
     let now = NIODeadline.now().uptimeNanoseconds
     switch decide(failure) {
     case .giveUp:

@@ -20,6 +20,8 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
   typealias OutboundOut = ByteBuffer
 
   enum Phase {
+    /// `protocol: auto`, and nobody has spoken. Next: head, exchange, tunnel, closed.
+    case detecting
     /// Between requests or inside a request head. Next: exchange, lingering, closed.
     case head
     /// A request is being answered. Next: head, tunnel, lingering, closed.
@@ -51,18 +53,20 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
   var failedEndpoint: LoopEndpoint?
   var backoffUntil: UInt64 = 0
   var tryDeadline = UInt64.max
-  private(set) var clientAddress: [UInt8] = []
+  var clientAddress: [UInt8] = []
+  var accept = AcceptState()
   /// The channel's own word, kept from its last change.
   private(set) var isWritable = true
   private var isReadHeld = false
   private var upstreamDirty = false
   private var isProcessing = false
-  private(set) var clientHalfClosed = false
+  var clientHalfClosed = false
 
   init(loop: LoopState, listener: LoopListener, session: TLSSession? = nil) {
     self.loop = loop
     self.listener = listener
     self.session = session
+    accept.isTCP = listener.compiled.isTCP
   }
 
   var isInbound: Bool { listener.compiled.isInbound }
@@ -82,10 +86,8 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
     listener.connectionsTotal.addAsOwner()
     listener.connectionsActive.add(1)
     listener.open.count.wrappingAdd(1, ordering: .relaxed)
-    clientAddress = Array((context.channel.remoteAddress?.ipAddress ?? "unknown").utf8)
-    let now = NIODeadline.now().uptimeNanoseconds
-    if listener.compiled.isTCP { return beginTCP(now) }
-    loop.wheel.set(self, now &+ listener.compiled.downstreamIdle, now: now)
+    clientAddress = namedClient(context.channel)
+    start(NIODeadline.now().uptimeNanoseconds)
   }
 
   func read(context: ChannelHandlerContext) {
@@ -100,7 +102,7 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
       if let input, input.readableBytes > 0 { return true }
       if exchange.requestDone { return false }
       return upstream.map { !$0.isWritable } ?? true
-    case .head, .lingering, .closed: return false
+    case .detecting, .head, .lingering, .closed: return false
     }
   }
 
@@ -124,6 +126,9 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
     case .head, .exchange:
       if input == nil { input = buffer } else { input?.writeBuffer(&buffer) }
       process()
+    case .detecting:
+      if input == nil { input = buffer } else { input?.writeBuffer(&buffer) }
+      detect()
     }
   }
 
@@ -141,8 +146,7 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
 
   func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
     guard case .inputClosed = event as? ChannelEvent else { return }
-    clientHalfClosed = true
-    if phase == .tunnel { upstream?.closeOutput() }
+    clientEnded()
   }
 
   func channelInactive(context: ChannelHandlerContext) {
@@ -155,9 +159,10 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
     phase = .closed
     input = nil
     connectSerial += 1
+    endEarly()
     let left = upstream
     upstream = nil
-    left?.abandon()
+    if before == .tunnel, let left { releaseTunnel(left) } else { left?.abandon() }
     if before == .exchange {
       if exchange.flag.utf8CodeUnitCount == 0 {
         exchange.flag = "DC"
@@ -173,6 +178,7 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
   func errorCaught(context: ChannelHandlerContext, error: any Error) {
     // Without `close_notify` the client's half of a tunnel has still ended; the other half goes on.
     if phase == .tunnel, TLSEnd.isUnclean(error) { return }
+    accept.wasReset = true
     context.close(promise: nil)
   }
 
@@ -194,7 +200,7 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
         if exchange.requestDone || upstream == nil || isConnecting { return }
         forwardBody()
         if !exchange.requestDone || phase == .exchange { return }
-      case .tunnel, .lingering, .closed:
+      case .detecting, .tunnel, .lingering, .closed:
         input = nil
         return
       }
@@ -241,7 +247,7 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
     return phase == .head || phase == .exchange
   }
 
-  private func makeIdentifiers() {
+  func makeIdentifiers() {
     exchange.requestID = (loop.random.next(), loop.random.next())
     exchange.traceID = (loop.random.next(), loop.random.next() | 1)
   }
@@ -389,6 +395,7 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
       localError(.requestTimeout, detail: "the request head did not arrive in time")
     case .exchange:
       if exchange.responseStarted {
+        if outputMoves() { return progress(now) }
         exchange.flag = "SI"
         exchange.blame = .upstream
         return abort()
@@ -404,9 +411,18 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
         slow?.abandon()
         return tryFailed(.timeout, .tryTimeout, detail: "no response head within the per-try timeout")
       }
-      if !exchange.requestDone { return localError(.streamIdle, detail: "the request body made no progress") }
+      if !exchange.requestDone {
+        if !accept.isTCP, outputMoves() { return schedule(now) }
+        return localError(.streamIdle, detail: "the request body made no progress")
+      }
       schedule(now)
-    case .tunnel, .lingering: closeNow()
+    case .tunnel:
+      if outputMoves() { return progress(now) }
+      exchange.flag = "SI"
+      closeNow()
+    case .lingering:
+      if outputMoves() { loop.wheel.set(self, now &+ listener.compiled.idleTimeout, now: now) } else { closeNow() }
+    case .detecting: detectionTimePassed(now)
     case .closed: break
     }
   }
@@ -427,18 +443,10 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
     context.close(promise: nil)
   }
 
-  /// Closes our side once everything is written, then waits a little for the client (RFC 9112 section 9.6).
-  func closeGracefully() {
-    guard let context else { return }
-    phase = .lingering
-    input = nil
-    let now = NIODeadline.now().uptimeNanoseconds
-    loop.wheel.set(self, now &+ 2_000_000_000, now: now)
-    releaseGathered()
-    context.close(mode: .output, promise: nil)
+  func releaseHeldRead() {
     if isReadHeld {
       isReadHeld = false
-      context.read()
+      context?.read()
     }
   }
 

@@ -34,6 +34,11 @@ final class LoopCluster {
   let budget: RetryBudget
   let nameBytes: [UInt8]
   let hostHeader: [UInt8]?
+  let proxyProtocol: ProxyHeader.Version?
+  /// Connections that were opened for clients that have not spoken yet.
+  var early = 0
+  /// The endpoints greeted the last client that nobody had told the protocol of.
+  var greets = false
   let connectionsTotal: Counter
   let connectionsActive: Gauge
   let retriesTotal: Counter
@@ -52,6 +57,7 @@ final class LoopCluster {
     let configuration = shared.configuration
     nameBytes = Array(configuration.name.utf8)
     poolIdle = configuration.poolIdle.nanoseconds
+    proxyProtocol = configuration.proxyProtocol
     hostHeader = configuration.hostHeader.map { Array($0.utf8) }
     budget = RetryBudget(percent: configuration.retryBudgetPercent, minimum: configuration.retryBudgetMinimum)
     balancer = Balancer(configuration.balance, seed: seed)

@@ -131,6 +131,7 @@ final class LoopListener {
   let open: ProxyShared.OpenConnections
   /// Nil = the listener is plaintext.
   private(set) var tlsCounters: TLSCounters?
+  let refusals: Refusals
 
   init(_ compiled: CompiledListener, _ shared: ProxyShared) {
     self.compiled = compiled
@@ -150,6 +151,9 @@ final class LoopListener {
       "outrider_downstream_connections_total", "Connections accepted.", [direction, listener])
     connectionsActive = metrics.gauge(
       "outrider_downstream_connections_active", "Open accepted connections.", [direction, listener])
+    refusals = Refusals(
+      metrics.counter(
+        "outrider_downstream_refused_total", "Connections refused before their first request.", [direction, listener]))
   }
 
   func take(_ compiled: CompiledListener, _ shared: ProxyShared) {

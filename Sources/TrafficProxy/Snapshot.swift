@@ -51,6 +51,11 @@ final class CompiledRoute: Sendable {
   let requestEdits: CompiledEdits
   let responseEdits: CompiledEdits
   let inject: [(name: [UInt8], value: SecretTemplate)]
+  /// Leads to a cluster and changes nothing in requests and responses.
+  var isPlain: Bool {
+    guard case .cluster = action else { return false }
+    return rewritePrefix == nil && rewriteHost == nil && inject.isEmpty && requestEdits.isEmpty && responseEdits.isEmpty
+  }
 
   init(_ route: RouteConfiguration, _ listener: ListenerConfiguration) {
     name = route.name
@@ -100,6 +105,11 @@ final class CompiledListener: Sendable {
   let direction: Direction
   let isInbound: Bool
   let isTCP: Bool
+  /// The first octets tell what is spoken.
+  let isAuto: Bool
+  /// What is not HTTP can be passed on: one cluster takes everything, and nothing is done that only HTTP allows.
+  let passesTCP: Bool
+  let proxyProtocol: ProxyHeader.Version?
   let table: RouteTable
   let routes: [CompiledRoute]
   let idleTimeout: UInt64
@@ -118,8 +128,11 @@ final class CompiledListener: Sendable {
     direction = listener.direction
     isInbound = listener.direction == .inbound
     isTCP = listener.listenerProtocol == .tcp
+    isAuto = listener.listenerProtocol == .auto
+    proxyProtocol = listener.proxyProtocol
     table = RouteTable(listener.routes)
     routes = listener.routes.map { CompiledRoute($0, listener) }
+    passesTCP = routes.count == 1 && listener.routes[0].match == RouteConfiguration.Match() && routes[0].isPlain
     idleTimeout = listener.idleTimeout.nanoseconds
     downstreamIdle = listener.downstreamIdle.nanoseconds
     headTimeout = listener.headTimeout.nanoseconds

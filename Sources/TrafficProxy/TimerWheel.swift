@@ -77,7 +77,8 @@ final class TimerWheel {
 
   private func turn() {
     let now = NIODeadline.now().uptimeNanoseconds
-    wakeTick = .max
+    // What is linked meanwhile does not ask to be woken for: the next entry of all is looked for at the end.
+    wakeTick = 0
     wake = nil
     let end = now / Self.tick
     while current < end, count > 0 {
@@ -85,7 +86,8 @@ final class TimerWheel {
       drain(Int(current % UInt64(Self.slots)), now)
     }
     current = max(current, end)
-    if count > 0, wakeTick == .max { scheduleNext(now) }
+    wakeTick = .max
+    if count > 0 { scheduleNext(now) }
   }
 
   private func drain(_ slot: Int, _ now: UInt64) {

@@ -129,7 +129,7 @@ package final class TrafficProxy: Sendable {
     if channel.localAddress?.ipAddress != nil {
       try channel.syncOptions?.setOption(.tcpOption(.tcp_nodelay), value: 1)
     }
-    try AcceptChain.begin(channel, loop, listener)
+    try AcceptChain(loop: loop, listener: listener).begin(channel)
   }
 
   /// True once responses of that direction carry `Connection: close`.

@@ -4,7 +4,7 @@ import NIOSSL
 
 /// What a new connection to an upstream goes through until a request may be written, outermost first:
 ///
-///     socket → TLS handshake, where the cluster asks for it → protocol
+///     socket → PROXY header → TLS handshake, each where the cluster asks for it → protocol
 enum UpstreamChain {
   /// A connection that can be used.
   struct Ready {
@@ -32,6 +32,10 @@ enum UpstreamChain {
       .channelInitializer { channel in
         channel.eventLoop.makeCompletedFuture {
           let (made, handshake) = bound.value
+          // The PROXY header stands before everything else, TLS included.
+          if let header = made.proxyHeader {
+            try channel.pipeline.syncOperations.addHandler(ProxyHeaderSender(header))
+          }
           if let handshake { try channel.pipeline.syncOperations.addHandlers([handshake.engine, handshake]) }
           try channel.pipeline.syncOperations.addHandler(made)
         }

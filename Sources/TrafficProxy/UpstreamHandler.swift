@@ -5,6 +5,12 @@ import Synchronization
 import Telemetry
 import Traffic
 
+#if canImport(Glibc)
+  import Glibc
+#else
+  import Musl
+#endif
+
 /// One connection to an upstream. Reads responses and hands them to the exchange it is attached to.
 final class UpstreamHandler: Timed, ChannelDuplexHandler {
   typealias InboundIn = ByteBuffer
@@ -45,6 +51,11 @@ final class UpstreamHandler: Timed, ChannelDuplexHandler {
   private var tlsFailure: TLSFailure?
   /// TLS ended without `close_notify`: somebody may have cut the connection.
   private var endedUncleanly = false
+  private var outputEnded = false
+  private var wasReset = false
+  private var acknowledged: UInt64 = 0
+  /// What the connection began with, and so whose it is; nil = anybody's.
+  var proxyHeader: [UInt8]?
 
   init(loop: LoopState, cluster: LoopCluster, endpoint: LoopEndpoint) {
     self.loop = loop
@@ -88,7 +99,37 @@ final class UpstreamHandler: Timed, ChannelDuplexHandler {
     context?.close(promise: nil)
   }
 
-  func closeOutput() { context?.close(mode: .output, promise: nil) }
+  func closeOutput() {
+    guard !outputEnded else { return }
+    outputEnded = true
+    context?.endOutput(inputEnded: inputClosed)
+  }
+
+  /// The client has ended in good order: what it sent still goes out, then the connection ends.
+  func finish() {
+    guard state != .dead else { return }
+    downstream = nil
+    state = .dead
+    uncount()
+    inputClosed = true
+    let now = NIODeadline.now().uptimeNanoseconds
+    loop.wheel.set(self, now &+ 60_000_000_000, now: now)
+    closeOutput()
+  }
+
+  /// The client's connection broke: so does this one.
+  func reset() {
+    _ = (context?.channel as? any SocketOptionProvider)?.setSoLinger(linger(l_onoff: 1, l_linger: 0))
+    abandon()
+  }
+
+  /// A connection that was opened before anybody spoke is kept for a request.
+  func unattach(_ now: UInt64) {
+    downstream = nil
+    guard state == .tunnel, !inputClosed else { return close() }
+    try? context?.channel.syncOptions?.setOption(.allowRemoteHalfClosure, value: false)
+    release(now: now)
+  }
 
   func resumeReading() {
     if isReadHeld {
@@ -122,6 +163,14 @@ final class UpstreamHandler: Timed, ChannelDuplexHandler {
   }
 
   override func deadlinePassed(_ now: UInt64) {
+    if state == .dead {
+      // Ending: cut once nothing moves any more.
+      var left = Outflow()
+      if let channel = context?.channel { left.add(channel) }
+      let moves = left.isPending && left.acknowledged != acknowledged
+      acknowledged = left.acknowledged
+      if moves { loop.wheel.set(self, now &+ 60_000_000_000, now: now) } else { context?.close(promise: nil) }
+    }
     guard state == .idle else { return }
     forget()
     close()
@@ -203,7 +252,7 @@ final class UpstreamHandler: Timed, ChannelDuplexHandler {
       } else {
         ended?.upstreamCutBody()
       }
-    case .tunnel: ended?.tunnelEnded()
+    case .tunnel: ended?.tunnelEnded(wasReset: wasReset)
     case .dead: break
     }
     self.context = nil
@@ -215,6 +264,7 @@ final class UpstreamHandler: Timed, ChannelDuplexHandler {
       // The other direction of a tunnel may still have something to say.
       if state == .tunnel { return }
     } else {
+      wasReset = true
       tlsFailure = TLSFailure(upstream: error)
     }
     context.close(promise: nil)

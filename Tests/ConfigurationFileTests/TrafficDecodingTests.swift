@@ -70,6 +70,30 @@ import Vocabulary
     #expect(backend.maxRequests == 1024)
   }
 
+  @Test func whatIsPassedOnUnread() throws {
+    let value = try Workspace.value(
+      """
+      inbound: { web: { listen: ":1", to: "unix:/run/app.sock", proxy_protocol: v2 } }
+      outbound:
+        db: { listen: ":2", to: "tcp://db:5432" }
+        both: { listen: ":3", to: ["unix:/a", "unix:/b"], proxy_protocol: off }
+        named: { listen: ":4", to: far }
+      clusters: { far: { endpoints: ["unix:/far", { address: "unix:/other", weight: 2 }], proxy_protocol: v1 } }
+      """)
+    #expect(
+      value.traffic.inbound[0].proxyProtocol == .v2 && value.traffic.outbound.allSatisfy { $0.proxyProtocol == nil })
+    #expect(value.traffic.outbound.map(\.listenerProtocol) == [.tcp, .auto, .auto])
+    func cluster(_ name: String) -> ClusterConfiguration? { value.traffic.clusters.first { $0.name == name } }
+    #expect(cluster("web")?.discovery == .fixed([.init(address: .unix(path: "/run/app.sock"))]))
+    #expect(
+      cluster("both")?.discovery == .fixed([.init(address: .unix(path: "/a")), .init(address: .unix(path: "/b"))]))
+    #expect(cluster("db")?.discovery == .dns(host: "db", port: 5432))
+    #expect(cluster("far")?.proxyProtocol == .v1 && cluster("db")?.proxyProtocol == nil)
+    #expect(
+      cluster("far")?.discovery
+        == .fixed([.init(address: .unix(path: "/far")), .init(address: .unix(path: "/other"), weight: 2)]))
+  }
+
   private func cluster(_ to: String) throws -> ClusterConfiguration? {
     try Workspace.value("outbound: { a: { listen: \":1\", to: \(to) } }").traffic.clusters.first
   }
@@ -115,6 +139,10 @@ import Vocabulary
     ("clusters: { a: {} }", "needs either `endpoints` or `dns`"),
     ("clusters: { app: { dns: \"a:1\" } }", "is the app itself"),
     ("clusters: { a: { dns: \":1\" } }", "needs a name and a port"),
+    ("outbound: { a: { listen: \":1\", to: [\"unix:/a\", \"http://x\"] } }", "is not a Unix socket"),
+    ("outbound: { a: { listen: \":1\", to: \"unix:a\" } }", "is not a Unix socket"),
+    ("outbound: { a: { listen: \":1\", protocol: http, to: \"tcp://x:1\" } }", "cannot lead to `tcp://`"),
+    ("outbound: { a: { listen: \":1\", to: \"http://x\", proxy_protocol: v3 } }", "`v3` is not allowed here"),
     ("outbound: { a: { listen: \":1\", protocol: tcp, to: \"tcp://x:1\", routes: [] } }", "cannot have routes"),
     (
       "outbound: { a: { listen: \":1\", routes: [{ match: { path: \"/a*b\" }, to: \"http://x\" }] } }",

@@ -154,7 +154,7 @@ import Vocabulary
   ])
   func badRequestsAreRefused(text: String, status: String) async throws {
     let upstream = Upstream { wire, _, _ in _ = wire.takeAll() }
-    let harness = try await Harness(to: [upstream.port])
+    let harness = try await Harness(to: [upstream.port]) { listener, _, _ in listener.listenerProtocol = .http }
     let client = Wire.connect(harness.port)
     Thread.detachNewThread { client.send(text) }
     let reply = try #require(client.message())

@@ -129,9 +129,16 @@ import Vocabulary
     var configuration = TrafficConfiguration()
     configuration.outbound = [Self.listener(.outbound, "web", "http")]
     try harness.proxy.reload(configuration, app: nil)
-    let client = Wire.connect(harness.port)
-    client.send(get())
-    #expect(client.message()?.body == "http")
+    // The loops take the configuration over a moment after `reload` returns.
+    var client = Wire.connect(harness.port)
+    var reply = ""
+    for _ in 0..<1000 where reply != "http" {
+      client.close()
+      client = Wire.connect(harness.port)
+      client.send(get())
+      reply = client.message()?.body ?? ""
+    }
+    #expect(reply == "http")
     tunnel.send("two")
     #expect(tunnel.take(3) == Array("two".utf8))
     tunnel.close()

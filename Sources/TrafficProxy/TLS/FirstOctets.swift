@@ -9,13 +9,15 @@ final class FirstOctets: PendingConnection, ChannelInboundHandler, RemovableChan
   /// A client of a permissive TCP listener that says nothing for so long waits for the server to speak first.
   private static let serverFirst: UInt64 = 500_000_000
 
+  private let chain: AcceptChain
   private let tls: ServerTLS
   private var held: ByteBuffer?
   private var isOver = false
 
-  init(loop: LoopState, listener: LoopListener, tls: ServerTLS) {
+  init(_ chain: AcceptChain, tls: ServerTLS) {
+    self.chain = chain
     self.tls = tls
-    super.init(loop: loop, listener: listener)
+    super.init(loop: chain.loop, listener: chain.listener)
   }
 
   private var takesPlaintext: Bool { tls.configuration.permissive }
@@ -66,11 +68,11 @@ final class FirstOctets: PendingConnection, ChannelInboundHandler, RemovableChan
   func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
 
   private func plain(_ context: ChannelHandlerContext) {
-    leave(context) { try AcceptChain.serve(context.channel, loop, listener) }
+    leave(context) { try chain.serve(context.channel) }
   }
 
   private func secure(_ context: ChannelHandlerContext, serverName: String?) {
-    leave(context) { try AcceptChain.terminate(context.channel, loop, listener, tls, serverName: serverName) }
+    leave(context) { try chain.terminate(context.channel, tls, serverName: serverName) }
   }
 
   /// Puts the next layer in place, hands on what was read, and goes.

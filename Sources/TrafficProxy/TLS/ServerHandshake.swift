@@ -46,14 +46,16 @@ class PendingConnection: Timed {
 final class ServerHandshake: PendingConnection, ChannelInboundHandler, RemovableChannelHandler {
   typealias InboundIn = ByteBuffer
 
+  private let chain: AcceptChain
   private let tls: ServerTLS
   private let engine: NIOSSLHandler
   private var isOver = false
 
-  init(loop: LoopState, listener: LoopListener, tls: ServerTLS, engine: NIOSSLHandler) {
+  init(_ chain: AcceptChain, tls: ServerTLS, engine: NIOSSLHandler) {
+    self.chain = chain
     self.tls = tls
     self.engine = engine
-    super.init(loop: loop, listener: listener)
+    super.init(loop: chain.loop, listener: chain.listener)
   }
 
   func handlerAdded(context: ChannelHandlerContext) { begin(context, limit: listener.compiled.headTimeout) }
@@ -74,8 +76,8 @@ final class ServerHandshake: PendingConnection, ChannelInboundHandler, Removable
     settle()
     let channel = context.channel
     do {
-      try AcceptChain.serve(
-        channel, loop, listener, session: TLSSession(engine, verifiedPeer: certificate), negotiated: negotiated)
+      try chain.serve(
+        channel, session: TLSSession(engine, verifiedPeer: certificate), negotiated: negotiated)
       channel.pipeline.syncOperations.removeHandler(self, promise: nil)
     } catch {
       context.close(promise: nil)
