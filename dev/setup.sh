@@ -46,6 +46,7 @@ age age
 age age-keygen
 nginx-light nginx
 wrk wrk
+openssl openssl
 strace strace
 procps ps
 '
