@@ -122,6 +122,11 @@ let package = Package(
       name: "supervisor-host", dependencies: ["Supervisor"], path: "Tests/Programs/SupervisorHost",
       swiftSettings: strict),
 
+    // A log pipeline that kills itself when told: the peer of LogShipperTests.
+    .executableTarget(
+      name: "log-host", dependencies: ["LogShipper", "Logs", "Telemetry", nioPosix, logging],
+      path: "Tests/Programs/LogHost", swiftSettings: strict),
+
     tests("Vocabulary", ["Resilience"]),
     tests("Resilience"),
     tests("Telemetry"),
@@ -136,7 +141,7 @@ let package = Package(
       [
         "Traffic", "HTTP1", "Telemetry", "Vocabulary", "Secrets", "CLinux", nio, nioPosix, nioSSL, nioTLS, logging,
       ]),
-    tests("LogShipper", ["Logs", "Telemetry", "Vocabulary", "Secrets", "CLinux", nio, nioPosix, logging]),
+    tests("LogShipper", ["Logs", "Telemetry", "Vocabulary", "Secrets", "CLinux", "log-host", nio, nioPosix, logging]),
     tests(
       "SecretAgent",
       [

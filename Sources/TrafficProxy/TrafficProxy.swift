@@ -244,6 +244,7 @@ package final class TrafficProxy: Sendable {
     let clusters = state.withLock { $0.snapshot.clusters.filter(\.needsResolver) }
     let workers = workers
     let pool = resolverPool
+    let logger = shared.logger
     let task =
       clusters.isEmpty
       ? nil
@@ -252,7 +253,12 @@ package final class TrafficProxy: Sendable {
           var settled = true
           for cluster in clusters {
             let changed = try? await pool.runIfActive { cluster.resolve() }
-            if case .ready = cluster.current {} else { settled = false }
+            let isReady = if case .ready = cluster.current { true } else { false }
+            if !isReady { settled = false }
+            if let failure = cluster.newFailure() {
+              let effect = isReady ? "the last good addresses stay in use" : "its requests are answered 503"
+              logger.warning("cluster `\(cluster.configuration.name)`: \(failure); \(effect)")
+            }
             guard changed == true else { continue }
             for worker in workers {
               let state = worker.state

@@ -79,7 +79,7 @@ actor Worker {
   ) -> SecretAgent {
     SecretAgent(
       configuration: configuration, baseDirectory: input.workingDirectory, metrics: metrics, group: group,
-      logger: logger, inheritance: inheritance
+      logger: logger, inheritance: inheritance, onWait: { link.send(.waiting(for: $0)) }
     ) { action in
       switch action {
       case .signal(let number): link.send(.actionSignal(number))
@@ -132,8 +132,6 @@ actor Worker {
     for listener in value.traffic.outbound + value.traffic.inbound {
       try await bind(listener.listen, for: "\(listener.direction.rawValue).\(listener.name)")
     }
-    let names = value.secrets.values.map(\.name)
-    if !names.isEmpty { link.send(.waiting(for: "secrets \(names.joined(separator: ", "))")) }
     try await agent.start()
     followSecrets()
     link.send(.secretsReady)
