@@ -39,8 +39,19 @@ extension KeyTable {
             .key("sample", .fraction, nil, "Part of requests recorded, 0 to 1; errors always are.", required: true)
           ])), "true",
         "Access records."),
-    ] + Key.planned("tls", "authorize", "forward_proxy", "transparent")
+    ] + (inbound ? [] : [forwardProxy]) + Key.planned("tls", "authorize", "transparent")
   }
+
+  private static let forwardProxy = Key.key(
+    "forward_proxy",
+    .leafOr(
+      .boolean,
+      .record([
+        .key("hosts", .oneOrList(.leaf(.text)), nil, "`name`, `*.suffix`, address or range; every host when absent."),
+        .key("ports", .oneOrList(.leaf(.integer(1...65535))), nil, "Every port when absent."),
+      ])), "false",
+    "Requests that no route takes go where they say themselves: absolute-form and CONNECT. Never to the sidecar itself."
+  )
 
   private static let retriesSummary =
     "Tries after the first. A number also adds `gateway-error` and, for idempotent methods, `reset`; 0 switches all off."

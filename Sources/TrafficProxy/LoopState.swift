@@ -16,6 +16,9 @@ final class ProxyShared: Sendable {
   let logger: Logger
   let inFlightInbound = Atomic<Int>(0)
   let inFlightOutbound = Atomic<Int>(0)
+  /// Where names are looked up: that blocks, and one slow name must not hold the others.
+  let resolver = NIOThreadPool(numberOfThreads: 4)
+  let own = OwnAddresses()
   let drainingInbound = Atomic<Bool>(false)
   let drainingOutbound = Atomic<Bool>(false)
   private let listeners = Mutex<[String: OpenConnections]>([:])
@@ -114,6 +117,8 @@ final class LoopRoute {
 final class LoopListener {
   var compiled: CompiledListener
   var routes: [LoopRoute] = []
+  /// Where requests lead that name their destination; nil = nowhere.
+  var destinations: Destinations?
   let noRoute: RouteStats
   let nameBytes: [UInt8]
   let duration: Histogram
@@ -196,17 +201,23 @@ final class LoopState {
       let listener = listeners[compiled.name] ?? LoopListener(compiled, shared)
       listener.compiled = compiled
       listener.routes = compiled.routes.map { route in
-        let key = "\(compiled.direction.rawValue) \(compiled.name) \(route.name) \(route.clusterName)"
-        let stats =
-          self.stats[key]
-          ?? RouteStats(
-            shared.metrics, compiled.direction, listener: compiled.name, route: route.name,
-            cluster: route.clusterName)
-        self.stats[key] = stats
-        return LoopRoute(route, next[route.clusterName], stats)
+        LoopRoute(route, next[route.clusterName], stats(compiled, route.name, route.clusterName))
+      }
+      listener.destinations?.closeAll()
+      listener.destinations = compiled.destinationRoute.map { route in
+        Destinations(self, compiled, route, stats(compiled, route.name, "\(compiled.name)/destinations"))
       }
       listeners[compiled.name] = listener
     }
+  }
+
+  private func stats(_ compiled: CompiledListener, _ route: String, _ cluster: String) -> RouteStats {
+    let key = "\(compiled.direction.rawValue) \(compiled.name) \(route) \(cluster)"
+    let found =
+      stats[key]
+      ?? RouteStats(shared.metrics, compiled.direction, listener: compiled.name, route: route, cluster: cluster)
+    stats[key] = found
+    return found
   }
 
   /// Publishes what was recorded, once this turn of the loop is over.

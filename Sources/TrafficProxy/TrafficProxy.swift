@@ -27,7 +27,6 @@ package final class TrafficProxy: Sendable {
   private let shared: ProxyShared
   private let workers: [Worker]
   private let state: Mutex<State>
-  private let resolverPool = NIOThreadPool(numberOfThreads: 1)
   private let resolverTask = Mutex<Task<Void, Never>?>(nil)
 
   /// `app` is where the cluster named `app` leads; nil when there is no app to reach.
@@ -39,6 +38,8 @@ package final class TrafficProxy: Sendable {
     self.group = group
     let shared = ProxyShared(metrics: metrics, events: events, secrets: secrets, logger: logger)
     self.shared = shared
+    shared.resolver.start()
+    shared.own.configure(configuration)
     let snapshot = Self.compile(configuration, app: app, keeping: [])
     state = Mutex(State(snapshot: snapshot))
     var generator = SystemRandomNumberGenerator()
@@ -50,7 +51,6 @@ package final class TrafficProxy: Sendable {
         return Worker(eventLoop: eventLoop, state: NIOLoopBound(loop, eventLoop: eventLoop))
       }.wait()
     }
-    resolverPool.start()
     startResolver()
   }
 
@@ -89,6 +89,7 @@ package final class TrafficProxy: Sendable {
           }
         }
       let server = try await bootstrap.withBoundSocket(descriptor).get()
+      shared.own.add(server.localAddress)
       state.withLock { $0.servers.append((direction, server)) }
     }
   }
@@ -162,6 +163,7 @@ package final class TrafficProxy: Sendable {
 
   /// New exchanges use the new configuration; listeners are opened and closed by the caller.
   package func reload(_ configuration: TrafficConfiguration) {
+    shared.own.configure(configuration)
     let snapshot = state.withLock { state in
       state.snapshot = Self.compile(configuration, app: app, keeping: state.snapshot.clusters)
       return state.snapshot
@@ -182,10 +184,11 @@ package final class TrafficProxy: Sendable {
       try? await worker.eventLoop.submit {
         for downstream in Array(state.value.downstreams.values) { downstream.closeNow() }
         for cluster in state.value.clusters.values { cluster.closeAll() }
+        for listener in state.value.listeners.values { listener.destinations?.closeAll() }
         state.value.access.publish()
       }.get()
     }
-    try? await resolverPool.shutdownGracefully()
+    try? await shared.resolver.shutdownGracefully()
   }
 
   // MARK: Resolution
@@ -194,7 +197,7 @@ package final class TrafficProxy: Sendable {
   private func startResolver() {
     let clusters = state.withLock { $0.snapshot.clusters.filter(\.needsResolver) }
     let workers = workers
-    let pool = resolverPool
+    let pool = shared.resolver
     let task =
       clusters.isEmpty
       ? nil
