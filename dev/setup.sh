@@ -49,6 +49,7 @@ libnginx-mod-stream /usr/lib/nginx/modules/ngx_stream_module.so
 haproxy haproxy
 postgresql /usr/bin/pg_ctlcluster
 postgresql-client psql
+openssl openssl
 wrk wrk
 openssl openssl
 strace strace

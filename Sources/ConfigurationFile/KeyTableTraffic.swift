@@ -40,8 +40,19 @@ extension KeyTable {
           ])), "true",
         "Access records."),
       .key("tls", .record(listenerTLS), nil, "Terminates TLS."),
-    ] + Key.planned("authorize", "forward_proxy", "transparent")
+    ] + (inbound ? [] : [forwardProxy]) + Key.planned("authorize", "transparent")
   }
+
+  private static let forwardProxy = Key.key(
+    "forward_proxy",
+    .leafOr(
+      .boolean,
+      .record([
+        .key("hosts", .oneOrList(.leaf(.text)), nil, "`name`, `*.suffix`, address or range; every host when absent."),
+        .key("ports", .oneOrList(.leaf(.integer(1...65535))), nil, "Every port when absent."),
+      ])), "false",
+    "Requests that no route takes go where they say themselves: absolute-form and CONNECT. Never to the sidecar itself."
+  )
 
   private static let retriesSummary =
     "Tries after the first. A number also adds `gateway-error` and, for idempotent methods, `reset`; 0 switches all off."

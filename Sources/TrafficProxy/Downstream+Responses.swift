@@ -206,7 +206,9 @@ extension DownstreamHandler {
     if exchange.status >= 500, exchange.blame == nil { exchange.blame = isInbound ? .app : .upstream }
     if !accept.isTCP {
       (exchange.route?.stats ?? listener.noRoute).count(status: exchange.status, blame: exchange.blame)
-      if exchange.status != 101 { listener.duration.recordAsOwner(now &- exchange.started) }
+      if exchange.status != 101, exchange.method != .connect {
+        listener.duration.recordAsOwner(now &- exchange.started)
+      }
       listener.overhead.recordAsOwner(exchange.overhead)
     }
     if loop.access.isWanted, compiled.sample >= 0 {

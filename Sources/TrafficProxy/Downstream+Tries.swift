@@ -32,11 +32,12 @@ extension DownstreamHandler {
     }
     exchange.triesMade += 1
     exchange.endpoint = endpoint
+    if let refusal = refusal(of: endpoint, cluster) { return localError(.destinationDenied, detail: refusal) }
     if let perTry = exchange.route?.compiled.perTryTimeout, perTry > 0 {
       tryDeadline = now &+ perTry
       schedule(now)
     }
-    if !forcesNewConnection, !accept.isTCP {
+    if !forcesNewConnection, !accept.isTCP, exchange.method != .connect {
       while let kept = takeIdle(endpoint, cluster) {
         if kept.isUsable {
           use(kept)
@@ -120,7 +121,8 @@ extension DownstreamHandler {
     upstream = connection
     failedEndpoint = nil
     forcesNewConnection = false
-    connection.attach(self, tunnel: accept.isTCP)
+    connection.attach(self, tunnel: accept.isTCP || exchange.method == .connect)
+    if exchange.method == .connect { return beginConnectTunnel(connection) }
     if accept.isTCP { return beginTCPTunnel(connection) }
     var injected: [UInt8] = []
     if !route.compiled.inject.isEmpty {
@@ -152,7 +154,7 @@ extension DownstreamHandler {
     let cluster = connection.cluster
     let host =
       route.compiled.rewriteHost ?? cluster.hostHeader
-      ?? (cluster.shared.isApp ? nil : connection.endpoint.host)
+      ?? (cluster.keepsHost ? nil : connection.endpoint.host)
     let isParsed = isHeadParsed
     exchange.head.withUnsafeReadableBytes { bytes in
       // Another request of this loop may have been parsed since.
@@ -213,6 +215,12 @@ extension DownstreamHandler {
     if failure == .connect { exchange.tries.requestWritten = exchange.tries.requestWritten && exchange.triesMade > 1 }
     if accept.isTCP, failure != .connect { return closeNow() }
     let now = NIODeadline.now().uptimeNanoseconds
+    if failure == .connect, let cluster = exchange.route?.cluster, cluster.isDestination,
+      exchange.triesMade < cluster.endpoints.count
+    {
+      failedEndpoint = exchange.endpoint
+      return startTry(now)
+    }
     switch decide(failure) {
     case .giveUp:
       localError(fault, detail: detail)

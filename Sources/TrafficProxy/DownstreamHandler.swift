@@ -259,12 +259,12 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
     exchange.headDone = now
     makeIdentifiers()
     takeRequest()
-    if case .connect = exchange.method {
+    let isConnect = if case .connect = exchange.method { true } else { false }
+    guard !isConnect || listener.compiled.forwardPolicy != nil else {
       return localError(.connectRefusedByPolicy, detail: "CONNECT is not allowed on this listener")
     }
-    let chosen = head.withUnsafeReadableBytes { chooseRoute($0) }
-    guard let chosen else { return localError(.noRoute, detail: "no route matches") }
-    let route = listener.routes[chosen]
+    let chosen = isConnect ? nil : head.withUnsafeReadableBytes { chooseRoute($0) }
+    guard let route = chosen.map({ listener.routes[$0] }) ?? destinationRoute(now) else { return }
     exchange.route = route
     if case .reply(let status, let fields, let body) = route.compiled.action {
       return reply(status: status, fields: fields, body: body)

@@ -16,6 +16,9 @@ final class ProxyShared: Sendable {
   let logger: Logger
   let inFlightInbound = Atomic<Int>(0)
   let inFlightOutbound = Atomic<Int>(0)
+  /// Where names are looked up: that blocks, and one slow name must not hold the others.
+  let resolver = NIOThreadPool(numberOfThreads: 4)
+  let own = OwnAddresses()
   let drainingInbound = Atomic<Bool>(false)
   let drainingOutbound = Atomic<Bool>(false)
   private let listeners = Mutex<[ListenerID: OpenConnections]>([:])
@@ -122,6 +125,8 @@ final class LoopListener {
   var routes: [LoopRoute] = []
   /// A reload took it away: what is in flight ends, every answer closes its connection.
   var isLeaving = false
+  /// Where requests lead that name their destination; nil = nowhere.
+  var destinations: Destinations?
   let noRoute: RouteStats
   let nameBytes: [UInt8]
   let duration: Histogram
@@ -225,14 +230,11 @@ final class LoopState {
         old?.compiled.isTCP == compiled.isTCP ? old ?? LoopListener(compiled, shared) : LoopListener(compiled, shared)
       listener.take(compiled, shared)
       listener.routes = compiled.routes.map { route in
-        let key = "\(compiled.direction.rawValue) \(compiled.name) \(route.name) \(route.clusterName)"
-        let stats =
-          self.stats[key]
-          ?? RouteStats(
-            shared.metrics, compiled.direction, listener: compiled.name, route: route.name,
-            cluster: route.clusterName)
-        self.stats[key] = stats
-        return LoopRoute(route, next[route.clusterName], stats)
+        LoopRoute(route, next[route.clusterName], stats(compiled, route.name, route.clusterName))
+      }
+      listener.destinations?.closeAll()
+      listener.destinations = compiled.destinationRoute.map { route in
+        Destinations(self, compiled, route, stats(compiled, route.name, "\(compiled.name)/destinations"))
       }
       kept[compiled.id] = listener
     }
@@ -254,6 +256,15 @@ final class LoopState {
     for cluster in leaving where cluster.shared === shared { cluster.update() }
     leaving.removeAll(where: \.isResolved)
     if let cluster = clusters[shared.configuration.name], cluster.shared === shared { cluster.update() }
+  }
+
+  private func stats(_ compiled: CompiledListener, _ route: String, _ cluster: String) -> RouteStats {
+    let key = "\(compiled.direction.rawValue) \(compiled.name) \(route) \(cluster)"
+    let found =
+      stats[key]
+      ?? RouteStats(shared.metrics, compiled.direction, listener: compiled.name, route: route, cluster: cluster)
+    stats[key] = found
+    return found
   }
 
   /// Publishes what was recorded, once this turn of the loop is over.

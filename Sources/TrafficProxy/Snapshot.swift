@@ -110,6 +110,10 @@ final class CompiledListener: Sendable {
   /// What is not HTTP can be passed on: one cluster takes everything, and nothing is done that only HTTP allows.
   let passesTCP: Bool
   let proxyProtocol: ProxyHeader.Version?
+  /// Where requests may go that name their destination themselves; nil = nowhere.
+  let forwardPolicy: DestinationPolicy?
+  /// What such requests have in common.
+  let destinationRoute: CompiledRoute?
   let table: RouteTable
   let routes: [CompiledRoute]
   let idleTimeout: UInt64
@@ -130,6 +134,10 @@ final class CompiledListener: Sendable {
     isTCP = listener.listenerProtocol == .tcp
     isAuto = listener.listenerProtocol == .auto
     proxyProtocol = listener.proxyProtocol
+    forwardPolicy = listener.forwardProxy
+    var named = RouteConfiguration(action: .cluster("\(listener.name)/destinations"))
+    named.name = "destination"
+    destinationRoute = listener.forwardProxy == nil ? nil : CompiledRoute(named, listener)
     table = RouteTable(listener.routes)
     routes = listener.routes.map { CompiledRoute($0, listener) }
     passesTCP = routes.count == 1 && listener.routes[0].match == RouteConfiguration.Match() && routes[0].isPlain

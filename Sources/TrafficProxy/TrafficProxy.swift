@@ -35,7 +35,6 @@ package final class TrafficProxy: Sendable {
   private let shared: ProxyShared
   private let workers: [Worker]
   private let state: Mutex<State>
-  private let resolverPool = NIOThreadPool(numberOfThreads: 1)
   private let resolverTask = Mutex<Task<Void, Never>?>(nil)
   private let tls: TLSWatch
 
@@ -49,6 +48,8 @@ package final class TrafficProxy: Sendable {
     self.group = group
     let shared = ProxyShared(metrics: metrics, events: events, secrets: secrets, logger: logger)
     self.shared = shared
+    shared.resolver.start()
+    shared.own.configure(configuration)
     let tls = TLSWatch(material: MaterialSource(book: book), metrics: metrics, logger: logger)
     self.tls = tls
     let snapshot = try Self.compile(configuration, app: app, keeping: nil, tls.material)
@@ -62,7 +63,6 @@ package final class TrafficProxy: Sendable {
         return Worker(eventLoop: eventLoop, state: NIOLoopBound(loop, eventLoop: eventLoop))
       }.wait()
     }
-    resolverPool.start()
     startResolver()
     book.follow { [weak tls] names in
       guard let tls else { return }
@@ -117,6 +117,7 @@ package final class TrafficProxy: Sendable {
           }
         }
       let server = try await bootstrap.withBoundSocket(descriptor).get()
+      shared.own.add(server.localAddress)
       state.withLock { $0.servers.append(Server(listener: id, address: address, channel: server)) }
     }
   }
@@ -207,6 +208,7 @@ package final class TrafficProxy: Sendable {
   package func reload(_ configuration: TrafficConfiguration, app: Address?) throws {
     let old = state.withLock { $0.snapshot }
     let snapshot = try Self.compile(configuration, app: app, keeping: old, tls.material)
+    shared.own.configure(configuration)
     let generation = state.withLock { state in
       state.snapshot = snapshot
       state.generation += 1
@@ -231,10 +233,11 @@ package final class TrafficProxy: Sendable {
         for pending in Array(state.value.pending.values) { pending.closeNow() }
         for downstream in Array(state.value.downstreams.values) { downstream.closeNow() }
         for cluster in state.value.clusters.values { cluster.closeAll() }
+        for listener in state.value.listeners.values { listener.destinations?.closeAll() }
         state.value.access.publish()
       }.get()
     }
-    try? await resolverPool.shutdownGracefully()
+    try? await shared.resolver.shutdownGracefully()
   }
 
   // MARK: Resolution
@@ -243,7 +246,7 @@ package final class TrafficProxy: Sendable {
   private func startResolver() {
     let clusters = state.withLock { $0.snapshot.clusters.filter(\.needsResolver) }
     let workers = workers
-    let pool = resolverPool
+    let pool = shared.resolver
     let logger = shared.logger
     let task =
       clusters.isEmpty
