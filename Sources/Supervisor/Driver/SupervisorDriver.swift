@@ -152,7 +152,10 @@ final class SupervisorDriver {
     case .spawnWorker: spawnWorker()
     case .killWorker: if let workerPID { kill(workerPID, SIGKILL) }
     case .closeChannel: closeChannel()
-    case .send(let frame): send(frame, [])
+    case .send(let frame):
+      // What only the start needed; both processes do the same, so that an idle sidecar is small.
+      if case .state(.ready) = frame { outrider_release_file_pages() }
+      send(frame, [])
     case .sendInheritance(let state, let restarts, let workers): sendInheritance(state, restarts, workers)
     case .spawnApp(let spec): spawnApp(spec)
     case .announceApp(let pid, let restarts):

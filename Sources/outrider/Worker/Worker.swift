@@ -1,5 +1,6 @@
 import Admin
 import AsyncHTTPClient
+import CLinux
 import ConfigurationFile
 import Glibc
 import LogShipper
@@ -242,7 +243,9 @@ actor Worker {
       }
     case .finish(let timeout): Task { await self.finish(timeout) }
     case .reload: Task { _ = await self.reload() }
-    case .state(let state): facts.change { $0.state = state.rawValue }
+    case .state(let state):
+      if state == .ready { outrider_release_file_pages() }
+      facts.change { $0.state = state.rawValue }
     case .inherit(let inheritance):
       facts.change {
         $0.appPID = inheritance.appPID
