@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -215,3 +216,7 @@ int outrider_pipe_is_finished(int descriptor) {
   if (poll(&entry, 1, 0) < 1) return 0;
   return (entry.revents & (POLLHUP | POLLERR)) != 0 && (entry.revents & POLLIN) == 0;
 }
+
+int outrider_memory(void) { return memfd_create("outrider", MFD_CLOEXEC | MFD_ALLOW_SEALING); }
+
+int outrider_is_memory(int descriptor) { return fcntl(descriptor, F_GET_SEALS) >= 0; }
