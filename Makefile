@@ -66,7 +66,7 @@ test-scenarios: setup-test $(BUILD)/debug/outrider ## The real binary against re
 SANITIZED := TrafficProxyTests|LogShipperTests|SecretAgentTests|SecretsTests|SupervisorTests|AdminTests|TelemetryTests
 sanitize: setup-test ## The Swift tests that use threads, under the thread sanitizer
 	$(SWIFT) build --build-tests --sanitize=thread --scratch-path .build-tsan
-	TSAN_OPTIONS="halt_on_error=0 exitcode=66 suppressions=$(CURDIR)/dev/tsan.supp" $(SWIFT) test --skip-build \
+	TSAN_OPTIONS="exitcode=66 suppressions=$(CURDIR)/dev/tsan.supp" $(SWIFT) test --skip-build \
 	  --sanitize=thread --no-parallel --scratch-path .build-tsan --filter '$(or $(FILTER),$(SANITIZED))'
 
 check: lint gate ## Format, warnings, import rules, what is linked, size and idle memory

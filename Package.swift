@@ -72,7 +72,8 @@ let package = Package(
     room(
       "LogShipper",
       [
-        "Logs", "Secrets", "Telemetry", "Threads", "Vocabulary", "Resilience", "CLinux", nio, nioHTTP1, nioPosix, nioSSL,
+        "Logs", "Secrets", "Telemetry", "Threads", "Vocabulary", "Resilience", "CLinux", nio, nioHTTP1, nioPosix,
+        nioSSL,
         asyncHTTPClient, logging,
       ]),
     room(

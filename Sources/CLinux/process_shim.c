@@ -239,3 +239,7 @@ void outrider_release_file_pages(void) {
   int seen = 0;
   dl_iterate_phdr(release_object, &seen);
 }
+
+int outrider_memory(void) { return memfd_create("outrider", MFD_CLOEXEC | MFD_ALLOW_SEALING); }
+
+int outrider_is_memory(int descriptor) { return fcntl(descriptor, F_GET_SEALS) >= 0; }

@@ -9,6 +9,7 @@ final class ConfigurationDecoder {
   let input: ConfigurationInput
   let report: ProblemReport
   let root: TreeView
+  let files: ConfigurationFiles
   /// Values that do not stand in the tree, by path, for the explanation.
   var overrides: [String: Explanation.Leaf] = [:]
   /// Names that exist by default, by the path of their map.
@@ -20,7 +21,8 @@ final class ConfigurationDecoder {
   /// What was decoded of `secrets`, for references to whole secrets.
   var decodedSecrets = SecretsConfiguration()
 
-  init(input: ConfigurationInput, report: ProblemReport, root: TreeView) {
+  init(input: ConfigurationInput, report: ProblemReport, root: TreeView, files: ConfigurationFiles) {
+    self.files = files
     self.input = input
     self.report = report
     self.root = root

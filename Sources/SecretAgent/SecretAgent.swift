@@ -1,5 +1,6 @@
 package import Logging
 package import NIOCore
+import Resilience
 package import Secrets
 import Synchronization
 package import Telemetry
@@ -245,7 +246,7 @@ package final class SecretAgent: Sendable {
   }
 
   private func poll(_ value: SecretValueConfiguration, _ path: String, _ store: VaultStore) async {
-    var random = SystemRandomNumberGenerator()
+    var random = SeededRandom()
     var schedule = RefreshSchedule(interval: value.refresh)
     let bell = polls[value.name] ?? Doorbell()
     while !Task.isCancelled {

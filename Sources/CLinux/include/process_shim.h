@@ -62,4 +62,10 @@ void outrider_release_file_pages(void);
 
 /// What is unread in a pipe and whether a writer is left: 1 when it is empty and no writer is left, else 0.
 int outrider_pipe_is_finished(int descriptor);
+
+/// Anonymous memory as a descriptor, close-on-exec; -1 with errno on error.
+int outrider_memory(void);
+
+/// 1 when the descriptor is such memory.
+int outrider_is_memory(int descriptor);
 #endif

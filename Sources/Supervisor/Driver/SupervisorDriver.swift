@@ -8,6 +8,7 @@ final class SupervisorDriver {
   private let message: (String) -> Void
   private let poll: EventPoll
   private let signals: CInt
+  private let memory = KeptMemory()
   private var machine: LifecycleMachine
   private var pending: [LifecycleMachine.Event] = []
   private var workerPID: Int32?
@@ -185,7 +186,8 @@ final class SupervisorDriver {
       var arguments = workerCommand
       if arguments[0] == "/proc/self/exe" { arguments[0] = "outrider" }
       workerPID = try Spawn.start(
-        file: workerCommand[0], arguments: arguments, environment: nil, descriptors: [-1, -1, -1, ends[1]])
+        file: workerCommand[0], arguments: arguments, environment: nil,
+        descriptors: [-1, -1, -1, ends[1], memory?.descriptor ?? -1])
       channel = WorkerChannel(descriptor: ends[0])
       poll.add(ends[0])
     } catch {

@@ -19,6 +19,8 @@ import Vocabulary
 actor Worker {
   let input: ConfigurationInput
   let link: SupervisorLink
+  /// Keeps the configuration in use for the worker that takes over.
+  let memory: KeptMemory?
   let logger: Logger
   let group: MultiThreadedEventLoopGroup
   let client: HTTPClient
@@ -46,7 +48,10 @@ actor Worker {
   /// Makes room for a worker that begins with a new configuration.
   var leaves = false
 
-  init(loaded: LoadedConfiguration, input: ConfigurationInput, link: SupervisorLink, logger: Logger) throws {
+  init(
+    loaded: LoadedConfiguration, input: ConfigurationInput, link: SupervisorLink, memory: KeptMemory?, logger: Logger
+  ) throws {
+    self.memory = memory
     self.loaded = loaded
     self.input = input
     self.link = link
@@ -80,14 +85,14 @@ actor Worker {
   ) -> SecretAgent {
     SecretAgent(
       configuration: configuration, baseDirectory: input.workingDirectory, metrics: metrics, group: group,
-      logger: logger, inheritance: inheritance, onWait: { link.send(.waiting(for: $0)) }
-    ) { action in
-      switch action {
-      case .signal(let number): link.send(.actionSignal(number))
-      case .restart: link.send(.actionRestart)
-      }
-      return true
-    }
+      logger: logger, inheritance: inheritance, onWait: { link.send(.waiting(for: $0)) },
+      onAction: { action in
+        switch action {
+        case .signal(let number): link.send(.actionSignal(number))
+        case .restart: link.send(.actionRestart)
+        }
+        return true
+      })
   }
 
   /// What health and status say, for alerts.
@@ -143,6 +148,7 @@ actor Worker {
     for listener in value.traffic.outbound { try await open(listener) }
     outboundIsOpen = true
     facts.change { $0.outboundReady = true }
+    memory?.write(loaded.image.bytes)
     link.send(.outboundReady)
     if inboundIsOpen { await openInbound() }
   }
