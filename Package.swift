@@ -55,6 +55,7 @@ let package = Package(
     // Floor 1: pure decisions and formats.
     room("HTTP1", [nio]),
     room("Traffic", ["Resilience", "Telemetry", "Vocabulary"]),
+    room("Interception", ["Vocabulary"]),
     room("Logs", ["Telemetry", "Vocabulary", "CLinux", "CPCRE2", "CZlib"]),
     room("Secrets", ["Resilience", "Telemetry", "Vocabulary", "CLinux", crypto, cryptoExtras]),
 
@@ -97,7 +98,7 @@ let package = Package(
       name: "outrider",
       dependencies: [
         "CLinux", "Vocabulary", "Resilience", "Telemetry", "HTTP1", "Traffic", "Logs", "Secrets",
-        "TrafficProxy", "LogShipper", "SecretAgent", "Supervisor", "ConfigurationFile", "Admin",
+        "TrafficProxy", "LogShipper", "SecretAgent", "Supervisor", "ConfigurationFile", "Admin", "Interception",
         nio, nioPosix, logging, asyncHTTPClient,
         .product(name: "NIOHTTP1", package: "swift-nio"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
@@ -123,6 +124,7 @@ let package = Package(
     tests("Telemetry"),
     tests("HTTP1", [nio]),
     tests("Traffic", ["Vocabulary", "Telemetry", "Resilience"]),
+    tests("Interception", ["Vocabulary"]),
     tests("Logs", ["Vocabulary", "Telemetry"]),
     tests("Secrets", ["Vocabulary", "Telemetry", "CZlib", crypto]),
     tests(

@@ -29,6 +29,9 @@ extension KeyTable {
         nil,
         "Limits of this listener."),
       .key(
+        "transparent", .boolean, "false",
+        "Takes connections that the kernel redirected (`outrider intercept up`); they go where they were going."),
+      .key(
         "proxy_protocol", .choice(["off", "v1", "v2"]), "off",
         "The PROXY header that every connection must begin with; connections without it are refused."),
       .key(
@@ -39,7 +42,7 @@ extension KeyTable {
             .key("sample", .fraction, nil, "Part of requests recorded, 0 to 1; errors always are.", required: true)
           ])), "true",
         "Access records."),
-    ] + (inbound ? [] : [forwardProxy]) + Key.planned("tls", "authorize", "transparent")
+    ] + (inbound ? [] : [forwardProxy]) + Key.planned("tls", "authorize")
   }
 
   private static let forwardProxy = Key.key(

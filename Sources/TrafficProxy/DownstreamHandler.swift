@@ -77,7 +77,9 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
     listener.connectionsTotal.addAsOwner()
     listener.connectionsActive.add(1)
     listener.open.count.wrappingAdd(1, ordering: .relaxed)
-    clientAddress = Array((context.channel.remoteAddress?.ipAddress ?? "unknown").utf8)
+    // An IPv4 client of a socket of both families is one of IPv4.
+    let client = context.channel.remoteAddress.flatMap { IPAddress(of: $0) }
+    clientAddress = Array((client?.description ?? "unknown").utf8)
     let now = NIODeadline.now().uptimeNanoseconds
     if phase == .arriving { loop.wheel.set(self, now &+ listener.compiled.headTimeout, now: now) } else { start(now) }
   }
@@ -252,7 +254,7 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
       return localError(.connectRefusedByPolicy, detail: "CONNECT is not allowed on this listener")
     }
     let chosen = isConnect ? nil : head.withUnsafeReadableBytes { chooseRoute($0) }
-    guard let route = chosen.map({ listener.routes[$0] }) ?? destinationRoute(now) else { return }
+    guard let route = chosen.map({ listener.routes[$0] }) ?? accept.original ?? destinationRoute(now) else { return }
     exchange.route = route
     if case .reply(let status, let fields, let body) = route.compiled.action {
       return reply(status: status, fields: fields, body: body)

@@ -119,6 +119,8 @@ final class LoopListener {
   var routes: [LoopRoute] = []
   /// Where requests lead that name their destination; nil = nowhere.
   var destinations: Destinations?
+  /// Of intercepted connections, by cluster; made when first needed.
+  var clusterRoutes: [String: LoopRoute] = [:]
   let noRoute: RouteStats
   let nameBytes: [UInt8]
   let duration: Histogram
@@ -127,6 +129,8 @@ final class LoopListener {
   let connectionsActive: Gauge
   let open: ProxyShared.OpenConnections
   let refusals: Refusals
+  /// It has as many connections as it may.
+  var isFull: Bool { open.count.load(ordering: .relaxed) >= compiled.maxConnections }
 
   init(_ compiled: CompiledListener, _ shared: ProxyShared) {
     self.compiled = compiled
@@ -162,6 +166,8 @@ final class LoopState {
   var replayLimit = 64 << 10
   var listeners: [String: LoopListener] = [:]
   var clusters: [String: LoopCluster] = [:]
+  /// The same, in the order of the configuration.
+  var ordered: [LoopCluster] = []
   var downstreams: [ObjectIdentifier: DownstreamHandler] = [:]
   var random: SeededRandom
   /// Heads are built here; unique again after a synchronous write.
@@ -197,12 +203,14 @@ final class LoopState {
     }
     for (name, old) in clusters where next[name] !== old { old.closeAll() }
     clusters = next
+    ordered = snapshot.clusters.compactMap { next[$0.configuration.name] }
     for compiled in snapshot.listeners {
       let listener = listeners[compiled.name] ?? LoopListener(compiled, shared)
       listener.compiled = compiled
       listener.routes = compiled.routes.map { route in
         LoopRoute(route, next[route.clusterName], stats(compiled, route.name, route.clusterName))
       }
+      listener.clusterRoutes = [:]
       listener.destinations?.closeAll()
       listener.destinations = compiled.destinationRoute.map { route in
         Destinations(self, compiled, route, stats(compiled, route.name, "\(compiled.name)/destinations"))
@@ -211,7 +219,7 @@ final class LoopState {
     }
   }
 
-  private func stats(_ compiled: CompiledListener, _ route: String, _ cluster: String) -> RouteStats {
+  func stats(_ compiled: CompiledListener, _ route: String, _ cluster: String) -> RouteStats {
     let key = "\(compiled.direction.rawValue) \(compiled.name) \(route) \(cluster)"
     let found =
       stats[key]

@@ -78,7 +78,9 @@ package final class TrafficProxy: Sendable {
   package func open(listener name: String, direction: Direction, descriptors: [CInt]) async throws {
     let watermark = state.withLock { $0.snapshot.configuration.watermark }
     let workers = workers
+    let isTransparent = state.withLock { $0.snapshot.listeners.first { $0.name == name }?.isTransparent ?? false }
     for descriptor in descriptors {
+      if isTransparent { OriginalDestination.allowForeignAddresses(descriptor) }
       let bootstrap = ServerBootstrap(group: group)
         .serverChannelOption(.backlog, value: 1024)
         .childChannelOption(.writeBufferWaterMark, value: .init(low: max(1, watermark / 2), high: watermark))
@@ -96,9 +98,7 @@ package final class TrafficProxy: Sendable {
 
   private static func accept(_ channel: any Channel, _ loop: LoopState, _ name: String) throws {
     guard let listener = loop.listeners[name] else { throw ChannelError.operationUnsupported }
-    if listener.open.count.load(ordering: .relaxed) >= listener.compiled.maxConnections {
-      throw ChannelError.operationUnsupported
-    }
+    if listener.isFull { throw ChannelError.operationUnsupported }
     if channel.localAddress?.ipAddress != nil {
       try channel.syncOptions?.setOption(.tcpOption(.tcp_nodelay), value: 1)
     }

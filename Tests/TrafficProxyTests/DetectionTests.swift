@@ -40,7 +40,7 @@ import Vocabulary
     let upstream = Upstream.answering()
     let harness = try await Harness(to: [upstream.port])
     let client = Wire.connect(harness.port)
-    for _ in 0..<500 where upstream.connectionCount == 0 { try await Task.sleep(for: .milliseconds(10)) }
+    await until { upstream.connectionCount > 0 }
     for _ in 0..<3 {
       client.send(get())
       #expect(client.message()?.body == "ok")
@@ -49,7 +49,7 @@ import Vocabulary
     client.close()
     // Nobody speaks, and the client leaves: nothing is recorded, nothing stays in flight.
     let silent = Wire.connect(harness.port)
-    for _ in 0..<500 where upstream.connectionCount == 1 { try await Task.sleep(for: .milliseconds(10)) }
+    await until { upstream.connectionCount > 1 }
     silent.close()
     #expect(await harness.records.lines(3).count == 3)
     #expect(harness.proxy.inFlight == 0)
@@ -118,9 +118,8 @@ import Vocabulary
   @Test func aServerThatCannotBeReachedAnswersTheRequestOfASilentClient() async throws {
     let harness = try await Harness(to: [closedPort()])
     let client = Wire.connect(harness.port)
-    for _ in 0..<500
-    where !harness.metrics.prometheusText().contains("outrider_upstream_connect_failures_total{cluster=\"up\"} 1") {
-      try await Task.sleep(for: .milliseconds(10))
+    await until {
+      harness.metrics.prometheusText().contains("outrider_upstream_connect_failures_total{cluster=\"up\"} 1")
     }
     client.send(get())
     #expect(client.message()?.head.hasPrefix("HTTP/1.1 503 ") == true)
