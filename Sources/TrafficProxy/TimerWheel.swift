@@ -85,7 +85,8 @@ final class TimerWheel {
       drain(Int(current % UInt64(Self.slots)), now)
     }
     current = max(current, end)
-    if count > 0, wakeTick == .max { scheduleNext(now) }
+    // What was called may have asked for a wake already, and for one that is later than what is left.
+    if count > 0 { scheduleNext(now) }
   }
 
   private func drain(_ slot: Int, _ now: UInt64) {
@@ -106,7 +107,7 @@ final class TimerWheel {
 
   private func scheduleNext(_ now: UInt64) {
     for offset in 1...UInt64(Self.slots) where heads[Int((current + offset) % UInt64(Self.slots))] != nil {
-      schedule(current + offset, now)
+      if current + offset < wakeTick { schedule(current + offset, now) }
       return
     }
   }

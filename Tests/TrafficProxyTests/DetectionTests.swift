@@ -71,6 +71,23 @@ import Vocabulary
     upstream.stop()
   }
 
+  /// Silent clients cannot make more than a handful of connections to the upstream, and a request still gets through.
+  @Test func silentClientsAreManyAndTheirConnectionsFew() async throws {
+    let upstream = Upstream.answering()
+    let harness = try await Harness(to: [upstream.port])
+    let clients = (0..<150).map { _ in Wire.connect(harness.port) }
+    await until { upstream.connectionCount >= 64 }
+    clients[149].send(get())
+    #expect(clients[149].message()?.body == "ok")
+    clients[0].send(get())
+    #expect(clients[0].message()?.body == "ok")
+    // Two have spoken: two more may have got one of their own.
+    #expect((64...67).contains(upstream.connectionCount))
+    for client in clients { client.close() }
+    await harness.stop()
+    upstream.stop()
+  }
+
   @Test func theFirstOctetsMayComeOneByOne() async throws {
     let upstream = Upstream.answering()
     let harness = try await Harness(to: [upstream.port])
