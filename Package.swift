@@ -59,6 +59,7 @@ let package = Package(
     room("HTTP1", [nio]),
     room("HTTP2", ["HTTP1", nio]),
     room("Traffic", ["Resilience", "Telemetry", "Vocabulary"]),
+    room("Interception", ["Vocabulary"]),
     room("Logs", ["Telemetry", "Vocabulary", "CLinux", "CPCRE2", "CZlib"]),
     room("Secrets", ["Resilience", "Telemetry", "Vocabulary", "CLinux", crypto, cryptoExtras]),
 
@@ -102,7 +103,7 @@ let package = Package(
       name: "outrider",
       dependencies: [
         "CLinux", "Vocabulary", "Threads", "Resilience", "Telemetry", "HTTP1", "Traffic", "Logs", "Secrets",
-        "TrafficProxy", "LogShipper", "SecretAgent", "Supervisor", "ConfigurationFile", "Admin",
+        "TrafficProxy", "LogShipper", "SecretAgent", "Supervisor", "ConfigurationFile", "Admin", "Interception",
         nio, nioPosix, logging, asyncHTTPClient,
         .product(name: "NIOHTTP1", package: "swift-nio"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
@@ -135,6 +136,7 @@ let package = Package(
     // NIOHPACK is the oracle of our own HPACK.
     tests("HTTP2", ["HTTP1", nio, .product(name: "NIOHPACK", package: "swift-nio-http2")]),
     tests("Traffic", ["Vocabulary", "Telemetry", "Resilience"]),
+    tests("Interception", ["Vocabulary"]),
     tests("Logs", ["Vocabulary", "Telemetry", "Resilience"]),
     tests("Secrets", ["Vocabulary", "Telemetry", "Resilience", "CZlib", crypto]),
     tests(

@@ -45,6 +45,8 @@ packages_of_test='
 age age
 age age-keygen
 nginx-light nginx
+nftables nft
+iproute2 ip
 libnginx-mod-stream /usr/lib/nginx/modules/ngx_stream_module.so
 haproxy haproxy
 postgresql /usr/bin/pg_ctlcluster

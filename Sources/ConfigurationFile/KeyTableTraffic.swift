@@ -29,6 +29,9 @@ extension KeyTable {
         nil,
         "Limits of this listener."),
       .key(
+        "transparent", .boolean, "false",
+        "Takes connections that the kernel redirected (`outrider intercept up`); they go where they were going."),
+      .key(
         "proxy_protocol", .choice(["off", "v1", "v2"]), "off",
         "The PROXY header that every connection must begin with; connections without it are refused."),
       .key(
@@ -40,7 +43,7 @@ extension KeyTable {
           ])), "true",
         "Access records."),
       .key("tls", .record(listenerTLS), nil, "Terminates TLS."),
-    ] + (inbound ? [] : [forwardProxy]) + Key.planned("authorize", "transparent")
+    ] + (inbound ? [] : [forwardProxy]) + Key.planned("authorize")
   }
 
   private static let forwardProxy = Key.key(

@@ -93,6 +93,12 @@ extension ConfigurationDecoder {
     view["protocol"].choice(ListenerConfiguration.ListenerProtocol.self).assign(to: &listener.listenerProtocol)
     listener.proxyProtocol = view["proxy_protocol"].choice(ProxyHeader.Version.self)
     listener.forwardProxy = forwardProxy(view["forward_proxy"])
+    view["transparent"].bool.assign(to: &listener.isTransparent)
+    if listener.isTransparent, listener.forwardProxy != nil || listener.proxyProtocol != nil {
+      view["transparent"].error(
+        "`\(view.path)` cannot be transparent and \(listener.forwardProxy != nil ? "a forward proxy" : "take PROXY headers")",
+        "use two listeners")
+    }
     view["timeout"].duration.assign(to: &listener.timeout)
     view["idle_timeout"].duration.assign(to: &listener.idleTimeout)
     view["head_timeout"].duration.assign(to: &listener.headTimeout)
@@ -139,6 +145,8 @@ extension ConfigurationDecoder {
     if view["to"].exists {
       return rules.action(view["to"], listener: name, direction, part: nil).map(RouteConfiguration.init(action:))
     }
+    // What no route takes goes where it was going.
+    if view["transparent"].bool == true { return nil }
     if root[direction.rawValue][name].node?.mapping == nil { return nil }
     if direction == .outbound {
       if !hasRoutes, !view.isBroken("to"), !view.isBroken("routes") {

@@ -48,6 +48,8 @@ package struct ListenerConfiguration: Sendable, Equatable {
   package var listenerProtocol: ListenerProtocol = .auto
   /// The PROXY header that every connection must begin with; nil = none.
   package var proxyProtocol: ProxyHeader.Version? = nil
+  /// Takes connections that the kernel redirected; they go where they were going.
+  package var isTransparent = false
   /// Requests that no route takes go where they say themselves, within this policy; nil = they do not.
   package var forwardProxy: DestinationPolicy? = nil
   /// First match wins; the last one matches everything unless the listener has no `to`.

@@ -153,8 +153,8 @@ extension DownstreamHandler {
   private func sendHead(on connection: UpstreamHandler, _ route: LoopRoute, _ injected: [UInt8]) {
     let cluster = connection.cluster
     let host =
-      route.compiled.rewriteHost ?? cluster.hostHeader
-      ?? (cluster.keepsHost ? nil : connection.endpoint.host)
+      route.compiled.rewriteHost
+      ?? (cluster.keepsHost || route === accept.original ? nil : cluster.hostHeader ?? connection.endpoint.host)
     let isParsed = isHeadParsed
     exchange.head.withUnsafeReadableBytes { bytes in
       // Another request of this loop may have been parsed since.

@@ -264,7 +264,7 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
       return localError(.connectRefusedByPolicy, detail: "CONNECT is not allowed on this listener")
     }
     let chosen = isConnect ? nil : head.withUnsafeReadableBytes { chooseRoute($0) }
-    guard let route = chosen.map({ listener.routes[$0] }) ?? destinationRoute(now) else { return }
+    guard let route = chosen.map({ listener.routes[$0] }) ?? accept.original ?? destinationRoute(now) else { return }
     exchange.route = route
     if case .reply(let status, let fields, let body) = route.compiled.action {
       return reply(status: status, fields: fields, body: body)

@@ -127,6 +127,8 @@ final class LoopListener {
   var isLeaving = false
   /// Where requests lead that name their destination; nil = nowhere.
   var destinations: Destinations?
+  /// Of intercepted connections, by cluster; made when first needed.
+  var clusterRoutes: [String: LoopRoute] = [:]
   let noRoute: RouteStats
   let nameBytes: [UInt8]
   let duration: Histogram
@@ -137,6 +139,8 @@ final class LoopListener {
   /// Nil = the listener is plaintext.
   private(set) var tlsCounters: TLSCounters?
   let refusals: Refusals
+  /// It has as many connections as it may.
+  var isFull: Bool { open.count.load(ordering: .relaxed) >= compiled.maxConnections }
 
   init(_ compiled: CompiledListener, _ shared: ProxyShared) {
     self.compiled = compiled
@@ -180,6 +184,8 @@ final class LoopState {
   var clusters: [String: LoopCluster] = [:]
   /// Replaced by a reload while requests wait for their first resolution.
   private var leaving: [LoopCluster] = []
+  /// The same, in the order of the configuration.
+  var ordered: [LoopCluster] = []
   var downstreams: [ObjectIdentifier: DownstreamHandler] = [:]
   /// Accepted connections that no protocol's handler has yet.
   var pending: [ObjectIdentifier: PendingConnection] = [:]
@@ -223,6 +229,7 @@ final class LoopState {
     }
     clusters = next
     var kept: [ListenerID: LoopListener] = [:]
+    ordered = snapshot.clusters.compactMap { next[$0.configuration.name] }
     for compiled in snapshot.listeners {
       let old = listeners[compiled.id]
       // Connections of the other protocol go on as they began.
@@ -232,6 +239,7 @@ final class LoopState {
       listener.routes = compiled.routes.map { route in
         LoopRoute(route, next[route.clusterName], stats(compiled, route.name, route.clusterName))
       }
+      listener.clusterRoutes = [:]
       listener.destinations?.closeAll()
       listener.destinations = compiled.destinationRoute.map { route in
         Destinations(self, compiled, route, stats(compiled, route.name, "\(compiled.name)/destinations"))
@@ -258,7 +266,7 @@ final class LoopState {
     if let cluster = clusters[shared.configuration.name], cluster.shared === shared { cluster.update() }
   }
 
-  private func stats(_ compiled: CompiledListener, _ route: String, _ cluster: String) -> RouteStats {
+  func stats(_ compiled: CompiledListener, _ route: String, _ cluster: String) -> RouteStats {
     let key = "\(compiled.direction.rawValue) \(compiled.name) \(route) \(cluster)"
     let found =
       stats[key]

@@ -112,6 +112,8 @@ final class CompiledListener: Sendable {
   let proxyProtocol: ProxyHeader.Version?
   /// Where requests may go that name their destination themselves; nil = nowhere.
   let forwardPolicy: DestinationPolicy?
+  let isTransparent: Bool
+  let listen: [Address]
   /// What such requests have in common.
   let destinationRoute: CompiledRoute?
   let table: RouteTable
@@ -135,9 +137,12 @@ final class CompiledListener: Sendable {
     isAuto = listener.listenerProtocol == .auto
     proxyProtocol = listener.proxyProtocol
     forwardPolicy = listener.forwardProxy
+    isTransparent = listener.isTransparent
+    listen = listener.listen
     var named = RouteConfiguration(action: .cluster("\(listener.name)/destinations"))
-    named.name = "destination"
-    destinationRoute = listener.forwardProxy == nil ? nil : CompiledRoute(named, listener)
+    named.name = listener.isTransparent ? "original" : "destination"
+    destinationRoute =
+      listener.forwardProxy == nil && !listener.isTransparent ? nil : CompiledRoute(named, listener)
     table = RouteTable(listener.routes)
     routes = listener.routes.map { CompiledRoute($0, listener) }
     passesTCP = routes.count == 1 && listener.routes[0].match == RouteConfiguration.Match() && routes[0].isPlain

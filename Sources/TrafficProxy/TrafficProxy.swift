@@ -106,7 +106,9 @@ package final class TrafficProxy: Sendable {
     }
     await tls.follow(snapshot.tls, generation: generation)
     let workers = workers
+    let isTransparent = state.withLock { $0.snapshot.listeners.first { $0.id == id }?.isTransparent ?? false }
     for descriptor in descriptors {
+      if isTransparent { OriginalDestination.allowForeignAddresses(descriptor) }
       let bootstrap = ServerBootstrap(group: group)
         .serverChannelOption(.backlog, value: 1024)
         .childChannelOption(.writeBufferWaterMark, value: .init(low: max(1, watermark / 2), high: watermark))
@@ -124,13 +126,11 @@ package final class TrafficProxy: Sendable {
 
   private static func accept(_ channel: any Channel, _ loop: LoopState, _ id: ListenerID) throws {
     guard let listener = loop.listeners[id] else { throw ChannelError.operationUnsupported }
-    if listener.open.count.load(ordering: .relaxed) >= listener.compiled.maxConnections {
-      throw ChannelError.operationUnsupported
-    }
+    if listener.isFull { throw ChannelError.operationUnsupported }
     if channel.localAddress?.ipAddress != nil {
       try channel.syncOptions?.setOption(.tcpOption(.tcp_nodelay), value: 1)
     }
-    try AcceptChain(loop: loop, listener: listener).begin(channel)
+    try AcceptChain(loop, listener, channel).begin(channel)
   }
 
   /// True once responses of that direction carry `Connection: close`.

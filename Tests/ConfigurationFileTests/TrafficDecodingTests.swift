@@ -114,6 +114,17 @@ import Vocabulary
     #expect(listeners[2].forwardProxy?.hosts.first == .name("api.test") && listeners[2].forwardProxy?.hosts.count == 3)
   }
 
+  @Test func transparentListeners() throws {
+    let value = try Workspace.value(
+      """
+      app: { port: 8080 }
+      inbound: { all: { listen: ":15006", transparent: true } }
+      outbound: { all: { listen: ":15001", transparent: true, routes: [{ match: { host: a }, to: "http://b" }] } }
+      """)
+    let listeners = value.traffic.inbound + value.traffic.outbound
+    #expect(listeners.allSatisfy(\.isTransparent) && listeners.map(\.routes.count) == [0, 1])
+  }
+
   private func cluster(_ to: String) throws -> ClusterConfiguration? {
     try Workspace.value("outbound: { a: { listen: \":1\", to: \(to) } }").traffic.clusters.first
   }
@@ -164,6 +175,8 @@ import Vocabulary
     ("outbound: { a: { listen: \":1\", forward_proxy: true, protocol: tcp } }", "which speaks HTTP"),
     ("outbound: { a: { listen: \":1\", forward_proxy: { hosts: [\"a:1\"] } } }", "is not a host"),
     ("app: { port: 2 }\ninbound: { a: { listen: \":1\", forward_proxy: true } }", "unknown key `forward_proxy`"),
+    ("outbound: { a: { listen: \":1\", transparent: true, proxy_protocol: v1 } }", "cannot be transparent"),
+    ("outbound: { a: { listen: \":1\", transparent: true, forward_proxy: true } }", "cannot be transparent"),
     ("outbound: { a: { listen: \":1\", to: [\"unix:/a\", \"http://x\"] } }", "is not a Unix socket"),
     ("outbound: { a: { listen: \":1\", to: \"unix:a\" } }", "is not a Unix socket"),
     ("outbound: { a: { listen: \":1\", protocol: http, to: \"tcp://x:1\" } }", "cannot lead to `tcp://`"),

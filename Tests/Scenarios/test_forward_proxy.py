@@ -16,7 +16,7 @@ from rig import wait_until
 
 # What the app does: three requests by urllib, which reads HTTP_PROXY, HTTPS_PROXY and NO_PROXY.
 CLIENT = """
-import json, os, sys, time, urllib.request, urllib.error
+import json, os, signal, sys, urllib.request, urllib.error
 urls, out = json.loads(sys.argv[1]), sys.argv[2]
 answers = []
 for url in urls:
@@ -30,7 +30,7 @@ for url in urls:
 names = ["HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy"]
 json.dump({"answers": answers, "env": {n: os.environ.get(n) for n in names}}, open(out + ".new", "w"))
 os.replace(out + ".new", out)
-time.sleep(300)
+signal.pause()
 """
 
 # Names that only this run of outrider knows, in a mount namespace of its own.

@@ -54,7 +54,7 @@ import Vocabulary
       #expect(client.send([UInt8](repeating: 1, count: 1_500_000)))
       client.close()
     }
-    for _ in 0..<500 where got.withLock({ $0.count }) < 5 { try await Task.sleep(for: .milliseconds(10)) }
+    await until { got.withLock { $0.count } == 5 }
     #expect(got.withLock { $0 } == Array(repeating: 1_500_000, count: 5))
     await harness.stop()
     upstream.stop()
@@ -137,9 +137,9 @@ import Vocabulary
     let other = Wire.connect(harness.port)
     other.send("x")
     _ = await harness.records.lines(1)
-    for _ in 0..<500 where upstream.connectionCount < 2 { try await Task.sleep(for: .milliseconds(10)) }
+    await until { upstream.connectionCount == 2 }
     other.reset()
-    for _ in 0..<500 where ends.withLock({ $0.isEmpty }) { try await Task.sleep(for: .milliseconds(10)) }
+    await until { ends.withLock { !$0.isEmpty } }
     #expect(ends.withLock { $0 } == [ECONNRESET])
     await harness.stop()
     upstream.stop()

@@ -114,15 +114,19 @@ final class OwnAddresses: Sendable {
     bound.withLock { _ = $0.insert(port) }
   }
 
-  private var ports: Set<Int> { configured.withLock { $0 }.union(bound.withLock { $0 }) }
+  func has(_ port: Int) -> Bool {
+    configured.withLock { $0.contains(port) } || bound.withLock { $0.contains(port) }
+  }
 
   /// Why a connection to that address is refused; nil = it is allowed.
   func refusal(_ address: SocketAddress, client: IPAddress?) -> String? {
     guard let ip = IPAddress(of: address), let port = address.port else { return nil }
-    return SelfProtection(ports: ports).refusal(ip, port: port, client: client, isOwn: Self.isOwn)
+    return SelfProtection(ports: has(port) ? [port] : []).refusal(ip, port: port, client: client, isOwn: Self.isHere)
   }
 
-  static func isOwn(_ address: IPAddress) -> Bool {
+  /// Whether it is an address of this machine.
+  static func isHere(_ address: IPAddress) -> Bool {
+    if address.isLoopback || address.isUnspecified { return true }
     let devices = (try? System.enumerateDevices()) ?? []
     return devices.contains { $0.address.flatMap { IPAddress(of: $0) } == address }
   }
