@@ -39,6 +39,31 @@ import Vocabulary
     upstream.stop()
   }
 
+  /// Both sides have ended and much is still on its way: nothing of it is lost. Ten times, as it is a matter of moments.
+  @Test func theLastOctetsArriveAfterBothEnds() async throws {
+    let size = 9_000_000
+    let sent = Mutex(0)
+    let upstream = Upstream { wire, _, _ in
+      _ = wire.takeAll()
+      wire.send([UInt8](repeating: 9, count: size))
+      sent.withLock { $0 += 1 }
+    }
+    let harness = try await Self.tcp([upstream.port])
+    let pause = DispatchSemaphore(value: 0)
+    for round in 1...10 {
+      let client = Wire.connect(harness.port)
+      client.finishSending()
+      var taken = 0
+      // The server closes while the client still takes one piece after another.
+      while sent.withLock({ $0 }) < round, taken < size { taken += client.take(50_000).count }
+      _ = pause.wait(timeout: .now() + .milliseconds(100))
+      #expect(taken + client.takeAll().count == size)
+      client.close()
+    }
+    await harness.stop()
+    upstream.stop()
+  }
+
   @Test func theQuestionOutlivesTheAnswersEnd() async throws {
     let got = Mutex<[Int]>([])
     let upstream = Upstream { wire, _, _ in
