@@ -61,6 +61,7 @@ import Vocabulary
 
     await harness.proxy.close(listener: ListenerID(.outbound, "web"), address: address)
     harness.proxy.reload(TrafficConfiguration(), app: nil)
+    try await harness.turn()
     #expect(Wire.connect(port).message() == nil, "nobody listens any more")
     go.store(true, ordering: .releasing)
     for client in [busy, kept] {
@@ -129,6 +130,7 @@ import Vocabulary
     var configuration = TrafficConfiguration()
     configuration.outbound = [Self.listener(.outbound, "web", "http")]
     harness.proxy.reload(configuration, app: nil)
+    try await harness.turn()
     let client = Wire.connect(harness.port)
     client.send(get())
     #expect(client.message()?.body == "http")
