@@ -47,6 +47,8 @@ static: setup-build $(STATIC_LIBRARIES)/.linked ## The fully static binary for i
 	@strip -o dist/outrider-static \
 	  "$$($(SWIFT) build -c release --scratch-path .build-static --show-bin-path)/outrider"
 	@! readelf -d dist/outrider-static | grep NEEDED || { echo "dist/outrider-static still needs the above" >&2; exit 1; }
+	@state=$$(mktemp -d) && dist/outrider-static version && dist/outrider-static run --state $$state -- true && rm -rf $$state
+	@ls -l dist/outrider-static | awk '{ printf "dist/outrider-static: %.1f MB\n", $$5 / 1e6 }'
 
 test: test-swift test-servers test-scenarios ## Every test: Swift, the test servers, the scenarios
 

@@ -163,7 +163,7 @@ actor Worker {
   /// A default address that is taken is no reason not to start.
   private func openAdmin(_ address: Address, _ admin: AdminConfiguration) async throws {
     do {
-      try await bind([address], for: "admin \(address)")
+      try await bind([address], for: "admin")
     } catch let failure as StartFailure where address == admin.listen && !admin.isExplicit {
       logger.warning("\(failure.description); health and metrics are served on the control socket only")
       return
