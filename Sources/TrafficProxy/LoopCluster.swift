@@ -48,7 +48,7 @@ final class LoopCluster {
   var endpoints = ContiguousArray<LoopEndpoint>()
   var failure: String?
   var isResolved = false
-  private var waiters: [DownstreamHandler] = []
+  private var waiters: [ExchangeDriver] = []
   private var balancer: Balancer
 
   init(_ shared: ClusterShared, metrics: MetricRegistry, logger: Logger, seed: UInt64) {
@@ -90,7 +90,7 @@ final class LoopCluster {
     for waiter in resumed { waiter.clusterResolved() }
   }
 
-  func wait(_ downstream: DownstreamHandler) { waiters.append(downstream) }
+  func wait(_ driver: ExchangeDriver) { waiters.append(driver) }
 
   func pick(excluding: LoopEndpoint?, now: UInt64) -> LoopEndpoint? {
     if endpoints.count == 1 { return endpoints[0] }

@@ -50,7 +50,7 @@ extension DownstreamHandler {
     passRoute?.cluster?.greets = false
     if let opened = upstream {
       upstream = nil
-      opened.unattach(now)
+      (opened as? UpstreamHandler)?.unattach(now)
     }
     connectSerial += 1
     isConnecting = false
@@ -123,13 +123,12 @@ extension DownstreamHandler {
     loop.wheel.set(self, now &+ Self.silence << UInt64(accept.earlyTries), now: now)
   }
 
-  func earlyConnected(_ opened: UpstreamHandler) {
-    guard opened.isUsable else { return closeNow() }
+  func takeEarly(_ opened: UpstreamLeg) {
     upstream = opened
     opened.attach(self, tunnel: true)
   }
 
-  func earlyConnectFailed(_ now: UInt64) {
+  func earlyFailed(_ now: UInt64) {
     let greets = exchange.route?.cluster?.greets ?? false
     failedEndpoint = exchange.endpoint
     endEarly()

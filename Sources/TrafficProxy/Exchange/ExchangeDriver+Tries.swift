@@ -14,7 +14,7 @@ import Vocabulary
 #endif
 
 /// Finding a connection for an exchange, and what happens when a try fails.
-extension DownstreamHandler {
+extension ExchangeDriver {
   func clusterResolved() {
     guard phase == .exchange, upstream == nil, !isConnecting else { return }
     startTry(NIODeadline.now().uptimeNanoseconds)
@@ -89,7 +89,10 @@ extension DownstreamHandler {
           return made.release(now: later)
         }
         isConnecting = false
-        if phase == .detecting { return earlyConnected(made) }
+        if phase == .detecting {
+          if made.isUsable { earlyConnected(made) } else { closeNow() }
+          return
+        }
         guard made.isUsable else {
           return tryFailed(.connect, .connectionRefused, detail: "the connection closed at once")
         }
@@ -115,8 +118,8 @@ extension DownstreamHandler {
   }
 
   /// Sends the request on that connection.
-  private func use(_ connection: UpstreamHandler) {
-    guard phase == .exchange, let route = exchange.route else { return connection.close() }
+  func use(_ connection: UpstreamLeg) {
+    guard phase == .exchange, let route = exchange.route else { return connection.abandon() }
     upstream = connection
     failedEndpoint = nil
     forcesNewConnection = false
@@ -148,7 +151,7 @@ extension DownstreamHandler {
     return injected
   }
 
-  private func sendHead(on connection: UpstreamHandler, _ route: LoopRoute, _ injected: [UInt8]) {
+  private func sendHead(on connection: UpstreamLeg, _ route: LoopRoute, _ injected: [UInt8]) {
     let cluster = connection.cluster
     let host =
       route.compiled.rewriteHost ?? cluster.hostHeader
@@ -162,18 +165,15 @@ extension DownstreamHandler {
         loop, bytes, route.compiled, exchange.identity, host: host, client: isInbound ? clientAddress : nil,
         isSecure: session != nil, injected: injected)
     }
-    if let replay = exchange.replay, replay.readableBytes > 0 {
-      loop.scratch.writeImmutableBuffer(replay)
-    }
-    connection.write(loop.scratch)
-    if exchange.requestDone {
-      connection.flush()
-    } else if input != nil {
-      forwardBody()
-      if !exchange.requestDone { connection.flush() }
+    if connection.takesContent {
+      let isWhole = exchange.requestDone && (exchange.replay?.readableBytes ?? 0) == 0 && exchange.trailers == nil
+      guard connection.sendHead(endStream: isWhole) else { return }
+      if !isWhole { replayBody(on: connection) }
     } else {
-      connection.flush()
+      replayBody(on: connection)
+      connection.write(loop.scratch)
     }
+    sendBody(on: connection)
     let now = NIODeadline.now().uptimeNanoseconds
     exchange.sent = now
     exchange.overhead += now &- exchange.headDone
@@ -184,7 +184,7 @@ extension DownstreamHandler {
 
   func responseByteSeen() { exchange.tries.responseSeen = true }
 
-  func upstreamLost(_ lost: UpstreamHandler, _ fault: Fault = .connectionReset, detail: String) {
+  func upstreamLost(_ fault: Fault = .connectionReset, detail: String) {
     upstream = nil
     tryFailed(.reset, fault, detail: detail)
   }

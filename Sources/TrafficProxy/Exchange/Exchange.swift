@@ -3,7 +3,7 @@ import NIOCore
 import Traffic
 import Vocabulary
 
-/// One request and its response: what is known and what has happened so far. Owned by the downstream handler.
+/// One request and its response: what is known and what has happened so far. Owned by its driver.
 struct Exchange {
   /// The request head as received; replays and the access record read it again.
   var head = ByteBuffer()
@@ -24,10 +24,14 @@ struct Exchange {
 
   var route: LoopRoute?
   var endpoint: LoopEndpoint?
+  /// How the request's body is delimited, and how far it has come (HTTP/1.1).
+  var framing = BodyFraming.none
   var body = BodyDecoder(.none)
   var requestDone = true
   /// Body octets that were sent, for a try that may follow; nil = not kept.
   var replay: ByteBuffer?
+  /// The request's trailers, field lines and an empty line, where somebody needs them apart from its body.
+  var trailers: ByteBuffer?
   var tries = TryState()
   var triesMade = 0
   var countsAsRetry = false
