@@ -87,7 +87,8 @@ final class BulkClient: Sendable {
     case .basic(let user, let password):
       guard let value = secrets(password) else { return "the secret of \(password) is not there yet" }
       let pair = Array(user.utf8) + [0x3A] + value
-      request.headers.add(name: "authorization", value: "Basic " + String(decoding: Base64Text.encode(pair, padded: true), as: UTF8.self))
+      request.headers.add(
+        name: "authorization", value: "Basic " + String(decoding: Base64Text.encode(pair, padded: true), as: UTF8.self))
     case .apiKey(let key):
       guard let value = secrets(key) else { return "the secret of \(key) is not there yet" }
       request.headers.add(name: "authorization", value: "ApiKey " + String(decoding: value, as: UTF8.self))

@@ -1,4 +1,5 @@
 import HTTP1
+import HTTP2
 import NIOCore
 import Traffic
 
@@ -51,6 +52,10 @@ extension DownstreamHandler {
       try buffer.withUnsafeReadableBytes { try loop.request.parse(UnsafeRawBufferPointer(rebasing: $0[..<length])) }
     } catch {
       let why = error as? HeadError ?? .invalidMethod
+      if !accept.hasServed, buffer.beginsHTTP2 {
+        becomeHTTP2(now)
+        return false
+      }
       makeIdentifiers()
       let fault: Fault =
         why.status == 431 ? .headTooLarge : why == .unsupportedVersion ? .versionNotSupported : .badRequest
@@ -61,6 +66,7 @@ extension DownstreamHandler {
       return false
     }
     scanner = HeadScanner()
+    accept.hasServed = true
     guard let head = buffer.readSlice(length: length) else { return false }
     input = buffer.readableBytes > 0 ? buffer : nil
     begin(head, now)
@@ -131,5 +137,12 @@ extension DownstreamHandler {
     // It was decoded once without an error.
     _ = try? passContent(replay, to: leg)
     if exchange.requestDone { leg.endRequest(trailers: exchange.trailers) }
+  }
+}
+
+extension ByteBuffer {
+  /// The connection preface of HTTP/2, or the beginning of it.
+  var beginsHTTP2: Bool {
+    if case .no = withUnsafeReadableBytes({ HTTP2Preface.match($0) }) { false } else { true }
   }
 }

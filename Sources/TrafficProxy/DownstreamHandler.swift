@@ -15,7 +15,7 @@ import Vocabulary
 
 /// One accepted connection that speaks HTTP/1.1: reads requests in order, one exchange at a time, and writes their
 /// responses. TCP streams are its too.
-final class DownstreamHandler: ExchangeDriver, ChannelDuplexHandler {
+final class DownstreamHandler: ExchangeDriver, ChannelDuplexHandler, RemovableChannelHandler {
   typealias InboundIn = ByteBuffer
   typealias OutboundIn = ByteBuffer
   typealias OutboundOut = ByteBuffer
@@ -47,7 +47,8 @@ final class DownstreamHandler: ExchangeDriver, ChannelDuplexHandler {
 
   func channelActive(context: ChannelHandlerContext) {
     loop.downstreams[ObjectIdentifier(self)] = self
-    listener.connectionsTotal.addAsOwner()
+    if !accept.isCounted { listener.connectionsTotal.addAsOwner() }
+    accept.isCounted = true
     listener.connectionsActive.add(1)
     listener.open.count.wrappingAdd(1, ordering: .relaxed)
     clientAddress = accept.client(of: context.channel)
@@ -113,12 +114,18 @@ final class DownstreamHandler: ExchangeDriver, ChannelDuplexHandler {
     clientEnded()
   }
 
-  func channelInactive(context: ChannelHandlerContext) {
+  /// The connection is no longer this handler's.
+  func uncount() {
     loop.downstreams[ObjectIdentifier(self)] = nil
-    releaseGathered()
     listener.connectionsActive.add(-1)
     listener.open.count.wrappingSubtract(1, ordering: .relaxed)
     loop.wheel.remove(self)
+  }
+
+  func channelInactive(context: ChannelHandlerContext) {
+    guard loop.downstreams[ObjectIdentifier(self)] != nil else { return }
+    releaseGathered()
+    uncount()
     let before = phase
     phase = .closed
     input = nil

@@ -12,7 +12,7 @@ import Traffic
 #endif
 
 /// One HTTP/1.1 connection to an upstream, or one that passes octets. Reads responses and hands them to the exchange it is attached to.
-final class UpstreamHandler: UpstreamLeg, ChannelDuplexHandler {
+final class UpstreamHandler: UpstreamLeg, ChannelDuplexHandler, RemovableChannelHandler {
   typealias InboundIn = ByteBuffer
   typealias OutboundIn = ByteBuffer
   typealias OutboundOut = ByteBuffer
@@ -92,6 +92,15 @@ final class UpstreamHandler: UpstreamLeg, ChannelDuplexHandler {
     uncount()
     loop.wheel.remove(self)
     context?.close(promise: nil)
+  }
+
+  /// Another handler speaks on this connection from now on, and counts it out when it closes.
+  func leave() {
+    guard let context else { return }
+    state = .dead
+    loop.wheel.remove(self)
+    self.context = nil
+    context.pipeline.syncOperations.removeHandler(context: context, promise: nil)
   }
 
   override func closeOutput() {
@@ -313,11 +322,12 @@ final class UpstreamHandler: UpstreamLeg, ChannelDuplexHandler {
     body = BodyDecoder(framing)
     keepsAlive = loop.response.keepsAlive && !body.endsWithConnection
     served += 1
-    if driver.withholds(status: status) {
+    if driver.withholds(head, status: status) {
       // The next try begins on another connection; this one is not worth reading to its end.
+      let reason = driver.reasonToWithhold(head, status: status)
       self.driver = nil
       close()
-      driver.tryFailed(.status(status), .upstreamProtocol, detail: "")
+      driver.tryFailed(reason, .upstreamProtocol, detail: "")
       return
     }
     state = .body

@@ -1,4 +1,5 @@
 import HTTP1
+import HTTP2
 import NIOCore
 import Traffic
 import Vocabulary
@@ -32,6 +33,16 @@ struct Exchange {
   var replay: ByteBuffer?
   /// The request's trailers, field lines and an empty line, where somebody needs them apart from its body.
   var trailers: ByteBuffer?
+  /// Names to keep never-indexed on an HTTP/2 hop, of the request and of its response.
+  var sensitive = SensitiveNames()
+  var responseSensitive = SensitiveNames()
+  /// The client has sent `te: trailers`.
+  var acceptsTrailers = false
+  var isGRPC = false
+  /// The last `grpc-status` seen; below 0 = none.
+  var grpcStatus = -1
+  /// When the client of a gRPC call gives up.
+  var grpcDeadline = UInt64.max
   var tries = TryState()
   var triesMade = 0
   var countsAsRetry = false

@@ -22,6 +22,7 @@ extension ExchangeDriver {
     exchange.blame = blame
     if accept.isTCP { return closeNow() }
     guard !exchange.responseStarted else { return abort() }
+    if exchange.isGRPC { return answerGRPC(fault, detail: detail) }
     exchange.status = fault.status
     var fields = ByteBuffer()
     fields.writeString("Proxy-Status: outrider; error=\(fault.proxyError)")

@@ -65,9 +65,11 @@ extension ExchangeDriver {
       if exchange.methodText.count > 0 {
         loop.access.text("method", exchange.methodText.of(bytes))
         loop.access.text("path", exchange.path.of(bytes))
+        loop.access.text("protocol", spoken)
       }
     }
     loop.access.number("status", UInt64(exchange.status))
+    if exchange.grpcStatus >= 0 { loop.access.number("grpc_status", UInt64(exchange.grpcStatus)) }
     loop.access.text("flags", exchange.flag)
     if let blame = exchange.blame { loop.access.text("blame", blame.rawValue.utf8) }
     loop.access.number("bytes_in", exchange.bytesIn)

@@ -89,6 +89,8 @@ class ExchangeDriver: Timed {
   func cut() {}
   /// Called when nothing was received for the idle timeout: true while octets on their way out are still being taken.
   func outputMoves() -> Bool { false }
+  /// What is spoken, for records.
+  var spoken: StaticString { accept.isTCP ? "TCP" : exchange.minorVersion == 0 ? "HTTP/1.0" : "HTTP/1.1" }
   /// The socket that the client is at the other end of.
   var clientChannel: (any Channel)? { nil }
   func earlyConnected(_ opened: UpstreamLeg) {}
@@ -129,7 +131,7 @@ class ExchangeDriver: Timed {
       return localError(.overflow, detail: "the cluster has \(active - 1) requests in flight, its limit")
     }
     if exchange.requestDone { requestCompleted(now) } else { schedule(now) }
-    if !exchange.requestDone, exchange.tries.isIdempotent { exchange.replay = ByteBuffer() }
+    if !exchange.requestDone, exchange.tries.isIdempotent || cluster.mayRefuse { exchange.replay = ByteBuffer() }
     isHeadParsed = true
     startTry(now)
     isHeadParsed = false
@@ -195,13 +197,13 @@ class ExchangeDriver: Timed {
   /// Something moved: the idle timeout begins anew.
   final func progress(_ now: UInt64) {
     if phase == .tunnel || exchange.responseStarted || !exchange.requestDone {
-      loop.wheel.set(self, now &+ listener.compiled.idleTimeout, now: now)
+      loop.wheel.set(self, min(now &+ listener.compiled.idleTimeout, exchange.grpcDeadline), now: now)
     }
   }
 
   /// Sets the deadline of an exchange that waits for a response head.
   final func schedule(_ now: UInt64) {
-    var deadline = min(exchange.routeDeadline, tryDeadline)
+    var deadline = min(min(exchange.routeDeadline, tryDeadline), exchange.grpcDeadline)
     if backoffUntil > 0 { deadline = min(deadline, backoffUntil) }
     if !exchange.requestDone { deadline = min(deadline, now &+ listener.compiled.idleTimeout) }
     loop.wheel.set(self, deadline, now: now)
@@ -210,12 +212,14 @@ class ExchangeDriver: Timed {
   /// A deadline of an exchange that is under way.
   final func exchangeDeadlinePassed(_ now: UInt64) {
     if exchange.responseStarted {
+      if now >= exchange.grpcDeadline { return expireGRPC(now) }
       if outputMoves() { return progress(now) }
       exchange.flag = "SI"
       exchange.blame = .upstream
       return abort()
     }
     if now >= exchange.routeDeadline { return localError(.routeTimeout, detail: "no response head in time") }
+    if now >= exchange.grpcDeadline { return localError(.routeTimeout, detail: "the call's deadline has passed") }
     if backoffUntil > 0, now >= backoffUntil {
       backoffUntil = 0
       return startTry(now)
