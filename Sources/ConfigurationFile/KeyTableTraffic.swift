@@ -2,6 +2,7 @@ extension KeyTable {
   private static let defaultRetries = "{attempts: 1, on: [connect-failure, refused-stream, reset-before-request]}"
   static let retryConditions = [
     "connect-failure", "refused-stream", "reset", "reset-before-request", "gateway-error", "5xx", "retriable-4xx",
+    "cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable",
   ]
 
   static func listener(inbound: Bool) -> [Key] {
@@ -136,7 +137,9 @@ extension KeyTable {
               ] + Key.planned("locality", "priority")))), nil,
         "Fixed endpoints: `host:port` or `unix:/path`, or maps with a weight."),
       .key("dns", .address, nil, "`name:port`; every address of the name is an endpoint."),
-      .key("protocol", .choice(["auto", "http1"], planned: ["http2"]), "auto", "What is spoken to the endpoints."),
+      .key(
+        "protocol", .choice(["auto", "http1", "http2"]), "auto",
+        "What is spoken to the endpoints; `auto` asks in TLS (ALPN), and is HTTP/1.1 in plaintext."),
       .key(
         "proxy_protocol", .choice(["off", "v1", "v2"]), "off",
         "The PROXY header that connections to the endpoints begin with, to tell them the client's address."),
@@ -156,7 +159,9 @@ extension KeyTable {
       .always(
         "pool",
         [
-          .key("idle", .duration, "4s", "An unused connection is closed after this."),
+          .key(
+            "idle", .duration, "4s",
+            "An unused connection of HTTP/1.1 is closed after this; one of HTTP/2 after an hour."),
           .key("max_requests", .integer(1...1_000_000_000), nil, "Requests on one connection."),
         ], "Kept connections."),
       .always(

@@ -22,6 +22,7 @@ extension ConfigurationDecoder {
   private func cluster(_ name: String, _ view: TreeView, _ app: AppConfiguration) -> ClusterConfiguration? {
     guard let discovery = discovery(name, view, app) else { return nil }
     var cluster = ClusterConfiguration(name: name, discovery: discovery)
+    view["protocol"].choice(ClusterConfiguration.Spoken.self).assign(to: &cluster.spoken)
     cluster.proxyProtocol = view["proxy_protocol"].choice(ProxyHeader.Version.self)
     view["balance"].choice(ClusterConfiguration.Balance.self).assign(to: &cluster.balance)
     view["connect_timeout"].duration.assign(to: &cluster.connectTimeout)

@@ -50,22 +50,29 @@ package struct BodyDecoder: Sendable {
       return taken
     case .endless: return bytes.count
     case .chunked(var decoder):
-      let taken = try decoder.consume(bytes) { _ in }
+      let taken = try decoder.consume(bytes) { _ in
+      } trailer: { _ in
+      }
       state = .chunked(decoder)
       return taken
     }
   }
 
-  /// As `consume`, and hands out the ranges that are content without framing.
+  package var isChunked: Bool {
+    if case .chunked = state { true } else { false }
+  }
+
+  /// As `consume`, and hands out the ranges that are content without framing, and those of the trailer section, the
+  /// empty line at its end included.
   package mutating func consume(
-    _ bytes: UnsafeRawBufferPointer, content: (Range<Int>) -> Void
+    _ bytes: UnsafeRawBufferPointer, content: (Range<Int>) -> Void, trailer: (Range<Int>) -> Void
   ) throws(HeadError) -> Int {
     guard case .chunked(var decoder) = state else {
       let taken = try consume(bytes)
       if taken > 0 { content(0..<taken) }
       return taken
     }
-    let taken = try decoder.consume(bytes, content: content)
+    let taken = try decoder.consume(bytes, content: content, trailer: trailer)
     state = .chunked(decoder)
     return taken
   }

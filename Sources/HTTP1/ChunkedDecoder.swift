@@ -39,11 +39,14 @@ package struct ChunkedDecoder: Sendable {
     if case .complete = state { true } else { false }
   }
 
-  /// How many octets belong to the body; `content` is told the ranges that are not framing.
+  /// How many octets belong to the body; `content` is told the ranges that are not framing, `trailer` those of the
+  /// trailer section, the empty line at its end included.
   package mutating func consume(
-    _ bytes: UnsafeRawBufferPointer, content: (Range<Int>) -> Void
+    _ bytes: UnsafeRawBufferPointer, content: (Range<Int>) -> Void, trailer: (Range<Int>) -> Void
   ) throws(HeadError) -> Int {
     var position = 0
+    var trailerStart = -1
+    defer { if trailerStart >= 0 { trailer(trailerStart..<position) } }
     while position < bytes.count {
       switch state {
       case .content:
@@ -54,7 +57,9 @@ package struct ChunkedDecoder: Sendable {
         if remaining == 0 { state = .contentCR }
         continue
       case .complete: return position
-      case .trailerStart, .trailerName, .trailerValue, .trailerEnd, .lastLF: try trailer(bytes[position])
+      case .trailerStart, .trailerName, .trailerValue, .trailerEnd, .lastLF:
+        if trailerStart < 0 { trailerStart = position }
+        try takeTrailer(bytes[position])
       default: try frame(bytes[position])
       }
       position += 1
@@ -103,7 +108,7 @@ package struct ChunkedDecoder: Sendable {
     }
   }
 
-  private mutating func trailer(_ octet: UInt8) throws(HeadError) {
+  private mutating func takeTrailer(_ octet: UInt8) throws(HeadError) {
     trailers += 1
     if trailers > Self.trailerLimit { throw .trailerTooLarge }
     switch state {

@@ -116,6 +116,12 @@ package struct RetryConfiguration: Sendable, Equatable {
     case gatewayError = "gateway-error"
     case serverError = "5xx"
     case retriable4xx = "retriable-4xx"
+    // Of gRPC, when the response is nothing but its status.
+    case cancelled
+    case deadlineExceeded = "deadline-exceeded"
+    case internalError = "internal"
+    case resourceExhausted = "resource-exhausted"
+    case unavailable
   }
   /// Tries after the first. `retries: N` gives N and, when `on` is not written, adds `gateway-error` and `reset` for idempotent methods.
   package var attempts = 1
@@ -178,12 +184,17 @@ package struct ClusterConfiguration: Sendable, Equatable {
   package var name: String
   package var discovery: Discovery
   package var balance: Balance = .leastRequest
+  /// What is spoken to the endpoints; `auto` = what ALPN says, and HTTP/1.1 in plaintext.
+  package enum Spoken: String, Sendable, CaseIterable { case auto, http1, http2 }
+  package var spoken: Spoken = .auto
   /// The PROXY header that connections to the endpoints begin with; nil = none.
   package var proxyProtocol: ProxyHeader.Version? = nil
   /// Host field sent upstream; nil = the client's for the app, the endpoint's name elsewhere.
   package var hostHeader: String? = nil
   package var connectTimeout: Duration = .seconds(5)
   package var poolIdle: Duration = .seconds(4)
+  /// As `poolIdle`, of connections that speak HTTP/2.
+  package var multiplexedIdle: Duration = .seconds(3600)
   package var maxRequestsPerConnection: Int? = nil
   package var maxConnections = 1024
   package var maxPending = 1024

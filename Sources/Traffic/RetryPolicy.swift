@@ -6,10 +6,14 @@ package enum TryFailure: Sendable, Equatable {
   case connect
   /// The connection ended, or broke the protocol, before a response byte.
   case reset
+  /// The upstream has not looked at the request: REFUSED_STREAM, or a GOAWAY that leaves its stream out.
+  case refused
   /// No response head within the per-try timeout.
   case timeout
   /// A response that may be retried instead of forwarded.
   case status(Int)
+  /// A response of gRPC without messages whose status may be retried.
+  case grpc(Int)
 }
 
 /// What a retry decision depends on.
@@ -59,11 +63,33 @@ package struct RetryPolicy: Sendable {
       || conditions.contains(.gatewayError) && (status == 502 || status == 503 || status == 504)
   }
 
+  /// True when a gRPC response that is nothing but that status may be withheld for another try.
+  package func mayRetry(grpcStatus: Int) -> Bool {
+    switch GRPC.Status(rawValue: grpcStatus) {
+    case .cancelled: conditions.contains(.cancelled)
+    case .deadlineExceeded: conditions.contains(.deadlineExceeded)
+    case .internal: conditions.contains(.internalError)
+    case .resourceExhausted: conditions.contains(.resourceExhausted)
+    case .unavailable: conditions.contains(.unavailable)
+    default: false
+    }
+  }
+
   /// True when a body that was sent may be needed again.
   package func keepsBody(idempotent: Bool) -> Bool { idempotent }
 
   package func decide(_ failure: TryFailure, _ state: TryState, budgetAllows: Bool) -> RetryDecision {
     if state.responseSeen, !isStatus(failure) { return .giveUp }
+    if failure == .refused {
+      // Whatever the method: nothing was done with it.
+      return state.bodyKept && state.retries < attempts && budgetAllows && conditions.contains(.refusedStream)
+        ? .retry(attempt: state.retries) : .giveUp
+    }
+    if case .grpc(let status) = failure {
+      // The service says so itself, and that another try is safe is what the condition was named for.
+      return state.bodyKept && state.retries < attempts && budgetAllows && mayRetry(grpcStatus: status)
+        ? .retry(attempt: state.retries) : .giveUp
+    }
     let repeatable = !state.requestWritten || state.isIdempotent && state.bodyKept
     guard repeatable else { return .giveUp }
     if failure == .reset, state.reusedConnection, !state.replayed { return .replay }
@@ -72,7 +98,10 @@ package struct RetryPolicy: Sendable {
   }
 
   private func isStatus(_ failure: TryFailure) -> Bool {
-    if case .status = failure { true } else { false }
+    switch failure {
+    case .status, .grpc: true
+    default: false
+    }
   }
 
   private func applies(_ failure: TryFailure, _ state: TryState) -> Bool {
@@ -81,6 +110,7 @@ package struct RetryPolicy: Sendable {
     case .reset:
       conditions.contains(.reset) || conditions.contains(.serverError)
         || !state.requestWritten && conditions.contains(.resetBeforeRequest)
+    case .refused, .grpc: false
     case .timeout: conditions.contains(.gatewayError) || conditions.contains(.serverError)
     case .status(let status): mayRetry(status: status)
     }

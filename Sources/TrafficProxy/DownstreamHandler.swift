@@ -13,63 +13,27 @@ import Vocabulary
   import Musl
 #endif
 
-/// One accepted connection: reads requests in order, one exchange at a time, and writes their responses.
-final class DownstreamHandler: Timed, ChannelDuplexHandler {
+/// One accepted connection that speaks HTTP/1.1: reads requests in order, one exchange at a time, and writes their
+/// responses. TCP streams are its too.
+final class DownstreamHandler: ExchangeDriver, ChannelDuplexHandler, RemovableChannelHandler {
   typealias InboundIn = ByteBuffer
   typealias OutboundIn = ByteBuffer
   typealias OutboundOut = ByteBuffer
 
-  enum Phase {
-    /// `protocol: auto`, and nobody has spoken. Next: head, exchange, tunnel, closed.
-    case detecting
-    /// Between requests or inside a request head. Next: exchange, lingering, closed.
-    case head
-    /// A request is being answered. Next: head, tunnel, lingering, closed.
-    case exchange
-    /// Octets pass unread both ways. Next: closed.
-    case tunnel
-    /// Everything was answered and our side is closed; waits for the client to close. Next: closed.
-    case lingering
-    case closed
-  }
-
-  let loop: LoopState
-  let listener: LoopListener
-  /// Nil = plaintext.
-  let session: TLSSession?
-  var phase = Phase.head
-  var exchange = Exchange()
-  var upstream: UpstreamHandler?
   /// Octets received and not yet used: a partial head, a body held until there is a connection, later requests.
   var input: ByteBuffer?
   var scanner = HeadScanner()
   var context: ChannelHandlerContext?
-  /// Tells a connect that ends whether its exchange still waits for it.
-  var connectSerial = 0
-  var isConnecting = false
-  var forcesNewConnection = false
-  /// The loop's parse is still of this exchange's head; false once other connections may have been served.
-  var isHeadParsed = false
-  var failedEndpoint: LoopEndpoint?
-  var backoffUntil: UInt64 = 0
-  var tryDeadline = UInt64.max
-  var clientAddress: [UInt8] = []
-  var accept = AcceptState()
-  /// The channel's own word, kept from its last change.
-  private(set) var isWritable = true
   private var isReadHeld = false
-  private var upstreamDirty = false
-  private var isProcessing = false
+  var upstreamDirty = false
+  var isProcessing = false
   var clientHalfClosed = false
 
   init(loop: LoopState, listener: LoopListener, session: TLSSession? = nil) {
-    self.loop = loop
-    self.listener = listener
-    self.session = session
+    super.init(loop: loop, listener: listener, session: session, takesContent: false)
     accept.isTCP = listener.compiled.isTCP
   }
 
-  var isInbound: Bool { listener.compiled.isInbound }
   /// Between two requests, with nothing received of the next.
   var isWaiting: Bool { phase == .head && exchange.started == 0 && input == nil }
 
@@ -83,10 +47,11 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
 
   func channelActive(context: ChannelHandlerContext) {
     loop.downstreams[ObjectIdentifier(self)] = self
-    listener.connectionsTotal.addAsOwner()
+    if !accept.isCounted { listener.connectionsTotal.addAsOwner() }
+    accept.isCounted = true
     listener.connectionsActive.add(1)
     listener.open.count.wrappingAdd(1, ordering: .relaxed)
-    clientAddress = namedClient(context.channel)
+    clientAddress = accept.client(of: context.channel)
     start(NIODeadline.now().uptimeNanoseconds)
   }
 
@@ -106,7 +71,7 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
     }
   }
 
-  func resumeReading() {
+  override func resumeReading() {
     if phase == .exchange, input != nil { process() }
     if isReadHeld, !holdsReading {
       isReadHeld = false
@@ -149,12 +114,18 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
     clientEnded()
   }
 
-  func channelInactive(context: ChannelHandlerContext) {
+  /// The connection is no longer this handler's.
+  func uncount() {
     loop.downstreams[ObjectIdentifier(self)] = nil
-    releaseGathered()
     listener.connectionsActive.add(-1)
     listener.open.count.wrappingSubtract(1, ordering: .relaxed)
     loop.wheel.remove(self)
+  }
+
+  func channelInactive(context: ChannelHandlerContext) {
+    guard loop.downstreams[ObjectIdentifier(self)] != nil else { return }
+    releaseGathered()
+    uncount()
     let before = phase
     phase = .closed
     input = nil
@@ -182,207 +153,72 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
     context.close(promise: nil)
   }
 
-  // MARK: Requests
+  // MARK: What differs on the wire (`Downstream+Responses.swift`, `Accept/Downstream+TCP.swift`)
 
-  /// Takes what `input` holds as far as it can be taken now.
-  func process() {
-    if isProcessing { return }
-    isProcessing = true
-    defer { isProcessing = false }
-    while let buffer = input {
-      if buffer.readableBytes == 0 {
-        input = nil
-        return
-      }
-      switch phase {
-      case .head: if !readHead() { return }
-      case .exchange:
-        if exchange.requestDone || upstream == nil || isConnecting { return }
-        forwardBody()
-        if !exchange.requestDone || phase == .exchange { return }
-      case .detecting, .tunnel, .lingering, .closed:
-        input = nil
-        return
-      }
-    }
-  }
-
-  /// False when more octets are needed.
-  private func readHead() -> Bool {
-    guard var buffer = input else { return false }
-    let now = NIODeadline.now().uptimeNanoseconds
-    let length: Int
-    do {
-      let blank = buffer.withUnsafeReadableBytes { HeadScanner.leadingBlank($0) }
-      if blank > 0, exchange.started == 0 {
-        buffer.moveReaderIndex(forwardBy: blank)
-        input = buffer
-        if buffer.readableBytes == 0 { return false }
-      }
-      if buffer.readableBytes == 1, buffer.getInteger(at: buffer.readerIndex, as: UInt8.self) == 13 { return false }
-      if exchange.started == 0 {
-        exchange.started = now
-        loop.wheel.set(self, now &+ listener.compiled.headTimeout, now: now)
-      }
-      guard let found = try buffer.withUnsafeReadableBytes({ try scanner.scan($0, limits: loop.limits) }) else {
-        return false
-      }
-      length = found
-      try buffer.withUnsafeReadableBytes { try loop.request.parse(UnsafeRawBufferPointer(rebasing: $0[..<length])) }
-    } catch {
-      let why = error as? HeadError ?? .invalidMethod
-      makeIdentifiers()
-      let fault: Fault =
-        why.status == 431 ? .headTooLarge : why == .unsupportedVersion ? .versionNotSupported : .badRequest
-      phase = .exchange
-      loop.shared.addInFlight(listener.compiled.direction, 1)
-      exchange.requestDone = false
-      localError(fault, detail: why.reason)
-      return false
-    }
-    scanner = HeadScanner()
-    guard let head = buffer.readSlice(length: length) else { return false }
-    input = buffer.readableBytes > 0 ? buffer : nil
-    begin(head, now)
-    return phase == .head || phase == .exchange
-  }
-
-  func makeIdentifiers() {
-    exchange.requestID = (loop.random.next(), loop.random.next())
-    exchange.traceID = (loop.random.next(), loop.random.next() | 1)
-  }
-
-  private func begin(_ head: ByteBuffer, _ now: UInt64) {
-    phase = .exchange
-    loop.shared.addInFlight(listener.compiled.direction, 1)
-    exchange.head = head
-    exchange.headDone = now
-    makeIdentifiers()
-    takeRequest()
-    let isConnect = if case .connect = exchange.method { true } else { false }
-    guard !isConnect || listener.compiled.forwardPolicy != nil else {
-      return localError(.connectRefusedByPolicy, detail: "CONNECT is not allowed on this listener")
-    }
-    let chosen = isConnect ? nil : head.withUnsafeReadableBytes { chooseRoute($0) }
-    guard let route = chosen.map({ listener.routes[$0] }) ?? accept.original ?? destinationRoute(now) else { return }
-    exchange.route = route
-    if case .reply(let status, let fields, let body) = route.compiled.action {
-      return reply(status: status, fields: fields, body: body)
-    }
-    guard let cluster = route.cluster else {
-      return localError(.noEndpoint, detail: "the cluster `\(route.compiled.clusterName)` is not configured")
-    }
-    exchange.countsAsRequest = true
-    let active = cluster.shared.requests.wrappingAdd(1, ordering: .relaxed).newValue
-    if active > cluster.shared.configuration.maxRequests {
-      return localError(.overflow, detail: "the cluster has \(active - 1) requests in flight, its limit")
-    }
-    if exchange.requestDone { requestCompleted(now) } else { schedule(now) }
-    if !exchange.requestDone, exchange.tries.isIdempotent { exchange.replay = ByteBuffer() }
-    isHeadParsed = true
-    startTry(now)
-    isHeadParsed = false
-  }
-
-  /// Notes what the parsed head says.
-  private func takeRequest() {
-    exchange.method = loop.request.method
-    exchange.methodText = loop.request.methodText
-    exchange.path = loop.request.path
-    exchange.pathOnlyCount = loop.request.pathOnlyCount
-    exchange.minorVersion = loop.request.minorVersion
-    exchange.keepsAlive = loop.request.keepsAlive
-    exchange.wantsUpgrade = loop.request.wantsUpgrade
-    exchange.body = BodyDecoder(loop.request.framing)
+  override func noteBody() {
+    exchange.framing = loop.request.framing
+    exchange.body = BodyDecoder(exchange.framing)
     exchange.requestDone = exchange.body.isComplete
-    exchange.tries.isIdempotent = exchange.method.isIdempotent && !exchange.wantsUpgrade
-    exchange.bytesIn = UInt64(exchange.head.readableBytes)
-    let identifier = loop.request.table.value(loop.request.table.requestID)
-    if identifier.count <= 128 { exchange.requestIDText = identifier }
-    let trace = loop.request.table.value(loop.request.table.traceparent)
-    // 2 hex - 32 hex - 16 hex - 2 hex (W3C Trace Context section 3.2).
-    if trace.count >= 55 { exchange.traceIDText = OctetRange(trace.start + 3, 32) }
-    exchange.acceptText = loop.request.table.value(loop.request.table.accept)
   }
 
-  private func chooseRoute(_ bytes: UnsafeRawBufferPointer) -> Int? {
-    let authority =
-      loop.request.authority.count > 0
-      ? loop.request.authority : loop.request.table.value(loop.request.table.host)
-    var host = authority.of(bytes)
-    if let colon = host.lastIndex(of: 0x3A), !host[colon...].contains(0x5D) {
-      host = UnsafeRawBufferPointer(rebasing: host[..<colon])
-    }
-    let path = UnsafeRawBufferPointer(rebasing: loop.request.path.of(bytes)[..<loop.request.pathOnlyCount])
-    return listener.compiled.table.match(
-      RouteQuery(host: host, path: path, method: loop.request.methodText.of(bytes))
-    ) { [loop] name in loop.request.table.first(named: name, bytes)?.value.of(bytes) }
-  }
-
-  func requestCompleted(_ now: UInt64) {
-    let timeout = exchange.route?.compiled.timeout ?? 0
-    exchange.routeDeadline = timeout == 0 ? .max : now &+ timeout
-    schedule(now)
-  }
-
-  /// Sends body octets on, untouched.
-  func forwardBody() {
-    guard var buffer = input, let upstream else { return }
-    let now = NIODeadline.now().uptimeNanoseconds
-    let taken: Int
-    do {
-      taken = try buffer.withUnsafeReadableBytes { try exchange.body.consume($0) }
-    } catch {
-      let why = error as? HeadError ?? .invalidChunkSize
-      return localError(.badRequest, detail: why.reason)
-    }
-    guard let slice = buffer.readSlice(length: taken) else { return }
-    input = buffer.readableBytes > 0 ? buffer : nil
-    exchange.bytesIn += UInt64(taken)
-    keepForReplay(slice)
-    upstream.write(slice)
-    upstreamDirty = true
-    if exchange.body.isComplete {
-      exchange.requestDone = true
-      upstreamDirty = false
-      upstream.flush()
-      if !exchange.responseStarted { requestCompleted(now) }
+  override func sendBody(on leg: UpstreamLeg) {
+    if exchange.requestDone {
+      leg.flush()
+    } else if input != nil {
+      forwardBody()
+      if !exchange.requestDone { leg.flush() }
     } else {
-      if !upstream.isWritable { upstream.flush() }
-      progress(now)
+      leg.flush()
     }
   }
 
-  private func keepForReplay(_ slice: ByteBuffer) {
-    guard let kept = exchange.replay?.readableBytes else {
-      exchange.tries.bodyKept = exchange.tries.bodyKept && slice.readableBytes == 0
-      return
-    }
-    if kept + slice.readableBytes > loop.replayLimit {
-      exchange.replay = nil
-      exchange.tries.bodyKept = false
-    } else {
-      var copy = slice
-      exchange.replay?.writeBuffer(&copy)
-    }
+  override func replayBody(on leg: UpstreamLeg) {
+    replay(on: leg)
   }
+
+  override func interim(_ head: ByteBuffer) {
+    guard exchange.minorVersion == 1 else { return }
+    writeHead(head, edits: nil, persistence: .silent, unchunks: false, upgrades: false)
+    flush()
+  }
+  override func responseHead(_ head: ByteBuffer, _ framing: BodyFraming, first: ByteBuffer?, _ now: UInt64) {
+    passHead(head, framing, first: first, now)
+  }
+  override func responseBody(_ slice: ByteBuffer, ends: Bool) {
+    exchange.bytesOut += UInt64(slice.readableBytes)
+    write(slice)
+    if !isWritable { flush() }
+  }
+  override func responseEnded(delimited: Bool) { passEnd(delimited: delimited) }
+  override func answer(status: Int, fields: [UInt8], body: [UInt8]) {
+    writeAnswer(status: status, fields: fields, body: body)
+  }
+  override func upgraded(_ head: ByteBuffer, _ now: UInt64) { passUpgrade(head, now) }
+  override func beginTCPTunnel(_ leg: UpstreamLeg) {
+    exchange.responseStarted = true
+    phase = .tunnel
+    enterTunnel(NIODeadline.now().uptimeNanoseconds)
+    leg.flush()
+  }
+  override func beginConnectTunnel(_ leg: UpstreamLeg) { connectEstablished(leg) }
+  override func tunnelFromUpstream(_ buffer: ByteBuffer) {
+    if phase == .detecting { serverSpoke() }
+    exchange.bytesOut += UInt64(buffer.readableBytes)
+    write(buffer)
+    progress(NIODeadline.now().uptimeNanoseconds)
+  }
+  override func upstreamHalfClosed() {
+    if phase == .detecting { serverSpoke() }
+    endOutput()
+  }
+  override func tunnelEnded(wasReset: Bool) { endTunnel(wasReset: wasReset) }
+  override var clientChannel: (any Channel)? { context?.channel }
+  override func earlyConnected(_ opened: UpstreamLeg) { takeEarly(opened) }
+  override func earlyConnectFailed(_ now: UInt64) { earlyFailed(now) }
 
   // MARK: Time
 
-  /// Something moved: the idle timeout begins anew.
-  func progress(_ now: UInt64) {
-    if phase == .tunnel || exchange.responseStarted || !exchange.requestDone {
-      loop.wheel.set(self, now &+ listener.compiled.idleTimeout, now: now)
-    }
-  }
-
-  /// Sets the deadline of an exchange that waits for a response head.
-  func schedule(_ now: UInt64) {
-    var deadline = min(exchange.routeDeadline, tryDeadline)
-    if backoffUntil > 0 { deadline = min(deadline, backoffUntil) }
-    if !exchange.requestDone { deadline = min(deadline, now &+ listener.compiled.idleTimeout) }
-    loop.wheel.set(self, deadline, now: now)
-  }
+  override func outputMoves() -> Bool { streamMoves() }
 
   override func deadlinePassed(_ now: UInt64) {
     switch phase {
@@ -393,29 +229,7 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
       loop.shared.addInFlight(listener.compiled.direction, 1)
       exchange.requestDone = false
       localError(.requestTimeout, detail: "the request head did not arrive in time")
-    case .exchange:
-      if exchange.responseStarted {
-        if outputMoves() { return progress(now) }
-        exchange.flag = "SI"
-        exchange.blame = .upstream
-        return abort()
-      }
-      if now >= exchange.routeDeadline { return localError(.routeTimeout, detail: "no response head in time") }
-      if backoffUntil > 0, now >= backoffUntil {
-        backoffUntil = 0
-        return startTry(now)
-      }
-      if now >= tryDeadline {
-        let slow = upstream
-        upstream = nil
-        slow?.abandon()
-        return tryFailed(.timeout, .tryTimeout, detail: "no response head within the per-try timeout")
-      }
-      if !exchange.requestDone {
-        if !accept.isTCP, outputMoves() { return schedule(now) }
-        return localError(.streamIdle, detail: "the request body made no progress")
-      }
-      schedule(now)
+    case .exchange: exchangeDeadlinePassed(now)
     case .tunnel:
       if outputMoves() { return progress(now) }
       exchange.flag = "SI"
@@ -433,12 +247,12 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
     if session == nil { context?.write(wrapOutboundOut(buffer), promise: nil) } else { gather(buffer) }
   }
 
-  func flush() {
+  override func flush() {
     if session != nil { releaseGathered() }
     context?.flush()
   }
 
-  func closeNow() {
+  override func closeNow() {
     guard phase != .closed, let context else { return }
     context.close(promise: nil)
   }
@@ -450,12 +264,7 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
     }
   }
 
-  /// A response that cannot be finished: the client must notice.
-  func abort() {
-    let left = upstream
-    upstream = nil
-    left?.abandon()
-    finishExchange(NIODeadline.now().uptimeNanoseconds)
+  override func cut() {
     guard let context else { return }
     phase = .lingering
     _ = (context.channel as? any SocketOptionProvider)?.setSoLinger(linger(l_onoff: 1, l_linger: 0))

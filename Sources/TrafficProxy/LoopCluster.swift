@@ -12,11 +12,19 @@ final class LoopEndpoint {
   let host: [UInt8]
   let text: [UInt8]
   var idle = ContiguousArray<UpstreamHandler>()
+  /// Connections that speak HTTP/2 and take more streams.
+  var multiplexed = ContiguousArray<HTTP2Upstream>()
+  /// The last connection to it spoke HTTP/2, or the first one may: those who need one wait for one that is being made.
+  var isMultiplexed: Bool
+  /// A connection is being made that others may wait for.
+  var isConnecting = false
+  var waiters: ContiguousArray<(driver: ExchangeDriver, serial: Int)> = []
   var active = 0
   /// Rested after a failed connect until then, when others exist.
   var restedUntil: UInt64 = 0
 
-  init(_ resolved: ResolvedEndpoint) {
+  init(_ resolved: ResolvedEndpoint, isMultiplexed: Bool) {
+    self.isMultiplexed = isMultiplexed
     self.resolved = resolved
     host = Array(resolved.host.utf8)
     if let ip = resolved.address.ipAddress, let port = resolved.address.port {
@@ -27,10 +35,20 @@ final class LoopEndpoint {
   }
 }
 
+extension LoopEndpoint {
+  /// Those who waited for a connection that has come about, or has not.
+  func takeWaiters() -> ContiguousArray<(driver: ExchangeDriver, serial: Int)> {
+    isConnecting = false
+    defer { waiters = [] }
+    return waiters
+  }
+}
+
 /// A cluster as one event loop sees it: endpoints, balancer and its own pool of kept connections.
 final class LoopCluster {
   let shared: ClusterShared
   let poolIdle: UInt64
+  let multiplexedIdle: UInt64
   let budget: RetryBudget
   let nameBytes: [UInt8]
   let hostHeader: [UInt8]?
@@ -50,7 +68,7 @@ final class LoopCluster {
   var endpoints = ContiguousArray<LoopEndpoint>()
   var failure: String?
   var isResolved = false
-  private var waiters: [DownstreamHandler] = []
+  private var waiters: [ExchangeDriver] = []
   private var balancer: Balancer
 
   /// `destinationsOf` names the listener that such clusters are made for; they share its series.
@@ -64,6 +82,7 @@ final class LoopCluster {
     let configuration = shared.configuration
     nameBytes = Array(configuration.name.utf8)
     poolIdle = configuration.poolIdle.nanoseconds
+    multiplexedIdle = configuration.multiplexedIdle.nanoseconds
     proxyProtocol = configuration.proxyProtocol
     hostHeader = configuration.hostHeader.map { Array($0.utf8) }
     budget = RetryBudget(percent: configuration.retryBudgetPercent, minimum: configuration.retryBudgetMinimum)
@@ -88,7 +107,9 @@ final class LoopCluster {
       failure = nil
       let old = endpoints
       endpoints = ContiguousArray(
-        list.map { resolved in old.first { $0.resolved == resolved } ?? LoopEndpoint(resolved) })
+        list.map { resolved in
+          old.first { $0.resolved == resolved } ?? LoopEndpoint(resolved, isMultiplexed: mayRefuse)
+        })
       for endpoint in old where !endpoints.contains(where: { $0 === endpoint }) { closeIdle(endpoint) }
     }
     isResolved = true
@@ -99,7 +120,16 @@ final class LoopCluster {
 
   var keepsHost: Bool { shared.isApp || isDestination }
 
-  func wait(_ downstream: DownstreamHandler) { waiters.append(downstream) }
+  /// HTTP/2 may be spoken, where a stream can be refused: then a request can be sent again whatever its method.
+  var mayRefuse: Bool {
+    switch shared.configuration.spoken {
+    case .http1: false
+    case .http2: true
+    case .auto: shared.tls != nil
+    }
+  }
+
+  func wait(_ driver: ExchangeDriver) { waiters.append(driver) }
 
   func pick(excluding: LoopEndpoint?, now: UInt64) -> LoopEndpoint? {
     if endpoints.count == 1 { return endpoints[0] }
@@ -121,6 +151,7 @@ final class LoopCluster {
     let idle = endpoint.idle
     endpoint.idle = []
     for upstream in idle { upstream.close() }
+    for upstream in endpoint.multiplexed { upstream.retire() }
   }
 
   func closeAll() {

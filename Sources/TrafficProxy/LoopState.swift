@@ -1,4 +1,5 @@
 import HTTP1
+import HTTP2
 import Logging
 import NIOCore
 import NIOPosix
@@ -187,6 +188,8 @@ final class LoopState {
   /// The same, in the order of the configuration.
   var ordered: [LoopCluster] = []
   var downstreams: [ObjectIdentifier: DownstreamHandler] = [:]
+  /// Accepted connections that speak HTTP/2.
+  var multiplexed: [ObjectIdentifier: HTTP2Downstream] = [:]
   /// Accepted connections that no protocol's handler has yet.
   var pending: [ObjectIdentifier: PendingConnection] = [:]
   var random: SeededRandom
@@ -195,6 +198,17 @@ final class LoopState {
   var gathering = RecordGathering()
   var request = RequestHead()
   var response = ResponseHead()
+  /// One HTTP/2 head at a time, as it came, and one of each kind on its way out.
+  var workspace = HTTP2Workspace()
+  var http2Limits = HTTP2Limits()
+  var outgoingRequest = RequestHead()
+  var outgoingResponse = ResponseHead()
+  var outgoingTrailers = FieldTable()
+  /// HTTP/2 connections that are dealing with frames, and those that have something to send when all are done.
+  var bursts = 0
+  var dirty: ContiguousArray<HTTP2Handler> = []
+  /// The buffer of a connection that is idle.
+  var spareOutput = ByteBuffer()
   var access: AccessLogWriter
   private var stats: [String: RouteStats] = [:]
 
@@ -211,6 +225,9 @@ final class LoopState {
   func apply(_ snapshot: Snapshot) {
     let configuration = snapshot.configuration
     limits = HeadLimits(bytes: configuration.maxHeadBytes, fields: configuration.maxFields)
+    workspace = HTTP2Workspace(limits: FieldListLimits(octets: limits.bytes, fields: limits.fields))
+    http2Limits.streamWindow = max(65_535, configuration.watermark)
+    http2Limits.connectionWindow = 4 * http2Limits.streamWindow
     watermark = configuration.watermark
     replayLimit = configuration.replayLimit
     var next: [String: LoopCluster] = [:]
@@ -257,6 +274,7 @@ final class LoopState {
     for downstream in downstreams.values where downstream.listener === listener && downstream.isWaiting {
       wheel.set(downstream, now &+ 5_000_000_000, now: now)
     }
+    for downstream in multiplexed.values where downstream.listener === listener { downstream.drain() }
   }
 
   /// Resolution has found something new for that cluster.

@@ -142,6 +142,13 @@ package final class TrafficProxy: Sendable {
     case .inbound: shared.drainingInbound.store(true, ordering: .relaxed)
     case .outbound: shared.drainingOutbound.store(true, ordering: .relaxed)
     }
+    for worker in workers {
+      let state = worker.state
+      worker.eventLoop.execute {
+        for downstream in state.value.multiplexed.values
+        where downstream.listener.compiled.direction == direction { downstream.drain() }
+      }
+    }
   }
 
   /// Stops accepting in that direction, lets what is in flight end, and cuts what is left after `timeout`.
@@ -172,6 +179,10 @@ package final class TrafficProxy: Sendable {
         for downstream in Array(state.value.downstreams.values)
         where downstream.listener.compiled.direction == direction {
           if downstream.phase == .lingering { left += 1 } else { downstream.closeNow() }
+        }
+        for downstream in Array(state.value.multiplexed.values)
+        where downstream.listener.compiled.direction == direction {
+          if downstream.isSettled { downstream.closeNow() } else { left += 1 }
         }
         for pending in Array(state.value.pending.values)
         where pending.listener.compiled.direction == direction { pending.closeNow() }
@@ -232,6 +243,7 @@ package final class TrafficProxy: Sendable {
       try? await worker.eventLoop.submit {
         for pending in Array(state.value.pending.values) { pending.closeNow() }
         for downstream in Array(state.value.downstreams.values) { downstream.closeNow() }
+        for downstream in Array(state.value.multiplexed.values) { downstream.closeNow() }
         for cluster in state.value.clusters.values { cluster.closeAll() }
         for listener in state.value.listeners.values { listener.destinations?.closeAll() }
         state.value.access.publish()

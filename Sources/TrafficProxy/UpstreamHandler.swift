@@ -11,8 +11,8 @@ import Traffic
   import Musl
 #endif
 
-/// One connection to an upstream. Reads responses and hands them to the exchange it is attached to.
-final class UpstreamHandler: Timed, ChannelDuplexHandler {
+/// One HTTP/1.1 connection to an upstream, or one that passes octets. Reads responses and hands them to the exchange it is attached to.
+final class UpstreamHandler: UpstreamLeg, ChannelDuplexHandler, RemovableChannelHandler {
   typealias InboundIn = ByteBuffer
   typealias OutboundIn = ByteBuffer
   typealias OutboundOut = ByteBuffer
@@ -30,16 +30,14 @@ final class UpstreamHandler: Timed, ChannelDuplexHandler {
     case dead
   }
 
-  let loop: LoopState
-  let cluster: LoopCluster
-  let endpoint: LoopEndpoint
   private(set) var state = State.idle
   private(set) var served = 0
   private(set) var context: ChannelHandlerContext?
-  private var downstream: DownstreamHandler?
   private var partial: ByteBuffer?
   private var scanner = HeadScanner()
   private var body = BodyDecoder(.none)
+  /// The trailer section so far, where somebody needs it apart.
+  private var trailers = ByteBuffer()
   private var keepsAlive = true
   private var isCounted = false
   private var isReadHeld = false
@@ -58,21 +56,18 @@ final class UpstreamHandler: Timed, ChannelDuplexHandler {
   var proxyHeader: [UInt8]?
 
   init(loop: LoopState, cluster: LoopCluster, endpoint: LoopEndpoint) {
-    self.loop = loop
-    self.cluster = cluster
-    self.endpoint = endpoint
+    super.init(loop: loop, cluster: cluster, endpoint: endpoint, takesContent: false)
   }
 
-  // MARK: What the downstream asks
+  // MARK: What the exchange asks
 
   var isUsable: Bool { state == .idle && !inputClosed }
-  /// The channel's own word, kept from its last change.
-  private(set) var isWritable = true
-  /// The connection has carried an earlier request.
-  var wasUsed: Bool { served > 0 }
+  override var wasUsed: Bool { served > 0 }
 
-  func attach(_ downstream: DownstreamHandler, tunnel: Bool = false) {
-    self.downstream = downstream
+  override var channel: (any Channel)? { context?.channel }
+
+  override func attach(_ driver: ExchangeDriver, tunnel: Bool) {
+    self.driver = driver
     // Stays linked: a deadline that never comes costs less than leaving the wheel for every request.
     loop.wheel.set(self, .max, now: 0)
     endpoint.active += 1
@@ -82,12 +77,12 @@ final class UpstreamHandler: Timed, ChannelDuplexHandler {
     if tunnel { allowHalfClosure() }
   }
 
-  func write(_ buffer: ByteBuffer) { context?.write(wrapOutboundOut(buffer), promise: nil) }
-  func flush() { context?.flush() }
+  override func write(_ buffer: ByteBuffer) { context?.write(wrapOutboundOut(buffer), promise: nil) }
+  override func flush() { context?.flush() }
 
   /// The exchange no longer wants this connection: close it.
-  func abandon() {
-    downstream = nil
+  override func abandon() {
+    driver = nil
     close()
   }
 
@@ -99,16 +94,25 @@ final class UpstreamHandler: Timed, ChannelDuplexHandler {
     context?.close(promise: nil)
   }
 
-  func closeOutput() {
+  /// Another handler speaks on this connection from now on, and counts it out when it closes.
+  func leave() {
+    guard let context else { return }
+    state = .dead
+    loop.wheel.remove(self)
+    self.context = nil
+    context.pipeline.syncOperations.removeHandler(context: context, promise: nil)
+  }
+
+  override func closeOutput() {
     guard !outputEnded else { return }
     outputEnded = true
     context?.endOutput(inputEnded: inputClosed)
   }
 
   /// The client has ended in good order: what it sent still goes out, then the connection ends.
-  func finish() {
+  override func finish() {
     guard state != .dead else { return }
-    downstream = nil
+    driver = nil
     state = .dead
     uncount()
     inputClosed = true
@@ -118,20 +122,20 @@ final class UpstreamHandler: Timed, ChannelDuplexHandler {
   }
 
   /// The client's connection broke: so does this one.
-  func reset() {
+  override func reset() {
     _ = (context?.channel as? any SocketOptionProvider)?.setSoLinger(linger(l_onoff: 1, l_linger: 0))
     abandon()
   }
 
   /// A connection that was opened before anybody spoke is kept for a request.
   func unattach(_ now: UInt64) {
-    downstream = nil
+    driver = nil
     guard state == .tunnel, !inputClosed else { return close() }
     try? context?.channel.syncOptions?.setOption(.allowRemoteHalfClosure, value: false)
     release(now: now)
   }
 
-  func resumeReading() {
+  override func resumeReading() {
     if isReadHeld {
       isReadHeld = false
       context?.read()
@@ -191,13 +195,13 @@ final class UpstreamHandler: Timed, ChannelDuplexHandler {
   }
 
   func read(context: ChannelHandlerContext) {
-    if let downstream, !downstream.isWritable { isReadHeld = true } else { context.read() }
+    if let driver, !driver.isWritable { isReadHeld = true } else { context.read() }
   }
 
   func channelRead(context: ChannelHandlerContext, data: NIOAny) {
     var buffer = unwrapInboundIn(data)
     if state == .tunnel {
-      downstream?.tunnelFromUpstream(buffer)
+      driver?.tunnelFromUpstream(buffer)
       dirty = true
       return
     }
@@ -214,19 +218,19 @@ final class UpstreamHandler: Timed, ChannelDuplexHandler {
   func channelReadComplete(context: ChannelHandlerContext) {
     if dirty {
       dirty = false
-      downstream?.flush()
+      driver?.flush()
     }
   }
 
   func channelWritabilityChanged(context: ChannelHandlerContext) {
     isWritable = context.channel.isWritable
-    if isWritable { downstream?.resumeReading() }
+    if isWritable { driver?.resumeReading() }
   }
 
   func userInboundEventTriggered(context: ChannelHandlerContext, event: Any) {
     if case .inputClosed = event as? ChannelEvent, state == .tunnel {
       inputClosed = true
-      downstream?.upstreamHalfClosed()
+      driver?.upstreamHalfClosed()
     }
   }
 
@@ -234,16 +238,16 @@ final class UpstreamHandler: Timed, ChannelDuplexHandler {
     cluster.connectionsActive.add(-1)
     cluster.shared.connections.wrappingSubtract(1, ordering: .relaxed)
     let before = state
-    let ended = downstream
+    let ended = driver
     state = .dead
-    downstream = nil
+    driver = nil
     uncount()
     loop.wheel.remove(self)
     switch before {
     case .idle: forget()
     case .head:
       ended?.upstreamLost(
-        self, tlsFailure?.fault ?? .connectionReset,
+        tlsFailure?.fault ?? .connectionReset,
         detail: tlsFailure?.detail ?? "connection closed before a response head")
     case .body:
       // RFC 9112 section 9.8: in TLS, only `close_notify` ends such a body.
@@ -278,7 +282,7 @@ final class UpstreamHandler: Timed, ChannelDuplexHandler {
       held.writeBuffer(&buffer)
       buffer = held
     }
-    downstream?.responseByteSeen()
+    driver?.responseByteSeen()
     while state == .head, buffer.readableBytes > 0 {
       let length: Int
       do {
@@ -295,39 +299,40 @@ final class UpstreamHandler: Timed, ChannelDuplexHandler {
         return protocolError((error as? HeadError)?.reason ?? "the response head is not valid")
       }
       scanner = HeadScanner()
-      guard let head = buffer.readSlice(length: length), let downstream else { return close() }
-      handle(head, &buffer, downstream, now)
+      guard let head = buffer.readSlice(length: length), let driver else { return close() }
+      handle(head, &buffer, driver, now)
     }
   }
 
   private func handle(
-    _ head: ByteBuffer, _ buffer: inout ByteBuffer, _ downstream: DownstreamHandler, _ now: UInt64
+    _ head: ByteBuffer, _ buffer: inout ByteBuffer, _ driver: ExchangeDriver, _ now: UInt64
   ) {
     let status = loop.response.status
     if status == 101 {
-      guard downstream.exchange.wantsUpgrade else { return protocolError("101 without a request to upgrade") }
+      guard driver.exchange.wantsUpgrade else { return protocolError("101 without a request to upgrade") }
       becomeTunnel()
-      downstream.upgraded(head, now)
-      if buffer.readableBytes > 0 { downstream.tunnelFromUpstream(buffer) }
+      driver.upgraded(head, now)
+      if buffer.readableBytes > 0 { driver.tunnelFromUpstream(buffer) }
       buffer = ByteBuffer()
-      downstream.flush()
+      driver.flush()
       return
     }
-    if status < 200 { return downstream.interim(head) }
-    let framing = loop.response.framing(for: downstream.exchange.method)
+    if status < 200 { return driver.interim(head) }
+    let framing = loop.response.framing(for: driver.exchange.method)
     body = BodyDecoder(framing)
     keepsAlive = loop.response.keepsAlive && !body.endsWithConnection
     served += 1
-    if downstream.withholds(status: status) {
+    if driver.withholds(head, status: status) {
       // The next try begins on another connection; this one is not worth reading to its end.
-      self.downstream = nil
+      let reason = driver.reasonToWithhold(head, status: status)
+      self.driver = nil
       close()
-      downstream.tryFailed(.status(status), .upstreamProtocol, detail: "")
+      driver.tryFailed(reason, .upstreamProtocol, detail: "")
       return
     }
     state = .body
-    let first = downstream.exchange.minorVersion == 0 ? nil : takeFirst(&buffer)
-    downstream.responseHead(head, framing, first: first, now)
+    let first = driver.takesContent || driver.exchange.minorVersion == 0 ? nil : takeFirst(&buffer)
+    driver.responseHead(head, framing, first: first, now)
     if body.isComplete {
       finish(now)
     } else if buffer.readableBytes > 0 {
@@ -348,56 +353,80 @@ final class UpstreamHandler: Timed, ChannelDuplexHandler {
   }
 
   private func readBody(_ buffer: inout ByteBuffer, _ now: UInt64) {
-    guard let downstream else { return close() }
+    guard let driver else { return close() }
     do {
-      if downstream.exchange.unchunks {
-        var pieces: [Range<Int>] = []
-        let taken = try buffer.withUnsafeReadableBytes { try body.consume($0) { pieces.append($0) } }
-        for piece in pieces {
-          if let slice = buffer.getSlice(at: buffer.readerIndex + piece.lowerBound, length: piece.count) {
-            downstream.responseBody(slice)
-          }
-        }
-        buffer.moveReaderIndex(forwardBy: taken)
+      if driver.takesContent || driver.exchange.unchunks {
+        try passContent(&buffer, to: driver)
+        if self.driver !== driver { return }
       } else {
         let taken = try buffer.withUnsafeReadableBytes { try body.consume($0) }
         if taken == buffer.readableBytes {
-          downstream.responseBody(buffer)
+          driver.responseBody(buffer, ends: false)
           buffer = ByteBuffer()
         } else if let slice = buffer.readSlice(length: taken) {
-          downstream.responseBody(slice)
+          driver.responseBody(slice, ends: false)
         }
       }
     } catch {
-      self.downstream = nil
+      self.driver = nil
       close()
-      downstream.upstreamCutBody()
+      driver.upstreamCutBody()
       return
     }
     if body.isComplete {
       finish(now)
     } else {
       dirty = true
-      downstream.progress(now)
+      driver.progress(now)
     }
   }
 
+  /// Hands over content without its framing, and the trailers behind it.
+  private func passContent(_ buffer: inout ByteBuffer, to driver: ExchangeDriver) throws {
+    var decoder = body
+    guard decoder.isChunked else {
+      let taken = try buffer.withUnsafeReadableBytes { try decoder.consume($0) }
+      body = decoder
+      if let slice = buffer.readSlice(length: taken) { driver.responseBody(slice, ends: decoder.isComplete) }
+      return
+    }
+    let source = buffer
+    var lines = trailers
+    let taken = try buffer.withUnsafeReadableBytes { bytes in
+      try decoder.consume(bytes) { range in
+        guard let piece = source.getSlice(at: source.readerIndex + range.lowerBound, length: range.count) else {
+          return
+        }
+        driver.responseBody(piece, ends: false)
+      } trailer: { range in
+        lines.writeBytes(UnsafeRawBufferPointer(rebasing: bytes[range]))
+      }
+    }
+    body = decoder
+    trailers = lines
+    buffer.moveReaderIndex(forwardBy: taken)
+    guard body.isComplete else { return }
+    // More than the empty line at its end.
+    if trailers.readableBytes > 2 { driver.responseTrailers(trailers) }
+    trailers = ByteBuffer()
+  }
+
   private func finish(_ now: UInt64) {
-    guard let downstream else { return close() }
-    self.downstream = nil
+    guard let driver else { return close() }
+    self.driver = nil
     dirty = false
     let limit = cluster.shared.configuration.maxRequestsPerConnection ?? .max
-    if keepsAlive, !inputClosed, downstream.exchange.requestDone, served < limit {
+    if keepsAlive, !inputClosed, driver.exchange.requestDone, served < limit {
       release(now: now)
     } else {
       close()
     }
-    downstream.responseEnded(delimited: true)
+    driver.responseEnded(delimited: true)
   }
 
   private func protocolError(_ detail: String) {
-    let ended = downstream
-    downstream = nil
+    let ended = driver
+    driver = nil
     close()
     ended?.tryFailed(.reset, .upstreamProtocol, detail: detail)
   }

@@ -213,7 +213,10 @@ struct Xorshift {
     try withBytes(text) { bytes in
       var decoder = ChunkedDecoder()
       var content: [UInt8] = []
-      let taken = try decoder.consume(bytes) { content += bytes[$0] }
+      let taken = try decoder.consume(bytes) {
+        content += bytes[$0]
+      } trailer: { _ in
+      }
       return (taken, String(decoding: content, as: UTF8.self), decoder.isComplete)
     }
   }

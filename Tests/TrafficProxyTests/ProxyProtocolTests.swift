@@ -49,7 +49,9 @@ import Vocabulary
         #expect(client.takeAll() == [])
         client.close()
       }
-      #expect(harness.metrics.prometheusText().contains("outrider_downstream_refused_total{direction=\"inbound\",listener=\"web\"} 4"))
+      #expect(
+        harness.metrics.prometheusText().contains(
+          "outrider_downstream_refused_total{direction=\"inbound\",listener=\"web\"} 4"))
       #expect(harness.proxy.inFlight == 0)
       await harness.stop()
     }

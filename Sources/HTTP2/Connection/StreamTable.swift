@@ -3,6 +3,14 @@
 package struct StreamKey: Sendable, Hashable {
   package let id: UInt32
   package let slot: Int32
+
+  package init(id: UInt32, slot: Int32) {
+    self.id = id
+    self.slot = slot
+  }
+
+  /// The key of no stream.
+  package static let none = StreamKey(id: 0, slot: -1)
 }
 
 /// One stream that is not idle and not closed (RFC 9113 section 5.1): neither side, or one side, has ended.

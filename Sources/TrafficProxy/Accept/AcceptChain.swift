@@ -66,6 +66,12 @@ struct AcceptChain {
   /// (`Downstream+Detection.swift`).
   func serve(_ channel: any Channel, session: TLSSession? = nil, negotiated: String? = nil) throws {
     switch ApplicationProtocol(negotiated: negotiated) {
+    case .http2:
+      var accept = AcceptState()
+      accept.peers = peers
+      accept.original = original
+      try channel.pipeline.syncOperations.addHandler(
+        HTTP2Downstream(loop: loop, listener: listener, session: session, accept: accept))
     case .http1:
       let downstream = DownstreamHandler(loop: loop, listener: listener, session: session)
       downstream.accept.peers = peers
@@ -85,6 +91,10 @@ struct AcceptState {
   var isTCP = false
   /// ALPN told what is spoken.
   var isNegotiated = false
+  /// The connection was counted among those that were accepted.
+  var isCounted = false
+  /// A request was read: what begins a connection cannot come any more.
+  var hasServed = false
   /// A connection to the upstream was opened, or is being opened, for a client that has not spoken yet.
   var isEarly = false
   var earlyTries: UInt8 = 0

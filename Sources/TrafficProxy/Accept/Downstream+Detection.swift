@@ -37,8 +37,7 @@ extension DownstreamHandler {
     switch buffer.withUnsafeReadableBytes({ DetectedProtocol($0) }) {
     case .undecided: loop.wheel.set(self, now &+ listener.compiled.headTimeout, now: now)
     case .http1: takeHTTP(now)
-    // HTTP/2 by prior knowledge begins here: an engine for it takes `input` over. Until then the parser refuses it.
-    case .http2: takeHTTP(now)
+    case .http2: becomeHTTP2(now)
     case .tls:
       passOn(now, otherwise: "the client speaks TLS, and this listener expects plain HTTP")
     case .other:
@@ -47,10 +46,17 @@ extension DownstreamHandler {
   }
 
   private func takeHTTP(_ now: UInt64) {
+    settleDetection(now)
+    beginHTTP(now)
+    process()
+  }
+
+  /// It is HTTP of one kind or the other.
+  private func settleDetection(_ now: UInt64) {
     passRoute?.cluster?.greets = false
     if let opened = upstream {
       upstream = nil
-      opened.unattach(now)
+      (opened as? UpstreamHandler)?.unattach(now)
     }
     connectSerial += 1
     isConnecting = false
@@ -59,8 +65,24 @@ extension DownstreamHandler {
     if listener.compiled.passesTCP {
       try? context?.channel.syncOptions?.setOption(.allowRemoteHalfClosure, value: false)
     }
-    beginHTTP(now)
-    process()
+  }
+
+  /// HTTP/2 by prior knowledge (RFC 9113 section 3.3): its handler takes over with what was read.
+  func becomeHTTP2(_ now: UInt64) {
+    settleDetection(now)
+    guard let context, let octets = input else { return }
+    input = nil
+    phase = .closed
+    uncount()
+    self.context = nil
+    let next = HTTP2Downstream(loop: loop, listener: listener, session: session, accept: accept)
+    do {
+      try context.pipeline.syncOperations.addHandler(next, position: .after(self))
+    } catch {
+      return context.close(promise: nil)
+    }
+    context.fireChannelRead(NIOAny(octets))
+    context.pipeline.syncOperations.removeHandler(context: context, promise: nil)
   }
 
   /// What is not HTTP becomes a TCP stream, where there is one place for it to go.
@@ -123,13 +145,12 @@ extension DownstreamHandler {
     loop.wheel.set(self, now &+ Self.silence << UInt64(accept.earlyTries), now: now)
   }
 
-  func earlyConnected(_ opened: UpstreamHandler) {
-    guard opened.isUsable else { return closeNow() }
+  func takeEarly(_ opened: UpstreamLeg) {
     upstream = opened
     opened.attach(self, tunnel: true)
   }
 
-  func earlyConnectFailed(_ now: UInt64) {
+  func earlyFailed(_ now: UInt64) {
     let greets = exchange.route?.cluster?.greets ?? false
     failedEndpoint = exchange.endpoint
     endEarly()

@@ -37,13 +37,6 @@ extension DownstreamHandler {
     return true
   }
 
-  func beginTCPTunnel(_ connection: UpstreamHandler) {
-    exchange.responseStarted = true
-    phase = .tunnel
-    enterTunnel(NIODeadline.now().uptimeNanoseconds)
-    connection.flush()
-  }
-
   func enterTunnel(_ now: UInt64) {
     try? context?.channel.syncOptions?.setOption(.allowRemoteHalfClosure, value: true)
     loop.wheel.set(self, now &+ listener.compiled.idleTimeout, now: now)
@@ -55,13 +48,6 @@ extension DownstreamHandler {
     }
     if clientHalfClosed { upstream?.closeOutput() }
     resumeReading()
-  }
-
-  func tunnelFromUpstream(_ buffer: ByteBuffer) {
-    if phase == .detecting { serverSpoke() }
-    exchange.bytesOut += UInt64(buffer.readableBytes)
-    write(buffer)
-    progress(NIODeadline.now().uptimeNanoseconds)
   }
 
   // MARK: Ends, each direction by itself
@@ -77,12 +63,7 @@ extension DownstreamHandler {
     }
   }
 
-  func upstreamHalfClosed() {
-    if phase == .detecting { serverSpoke() }
-    endOutput()
-  }
-
-  private func endOutput() {
+  func endOutput() {
     guard !accept.outputEnded, let context else { return }
     accept.outputEnded = true
     releaseGathered()
@@ -90,7 +71,7 @@ extension DownstreamHandler {
   }
 
   /// The upstream's connection is over. A reset is passed on, so that nobody takes a part for the whole.
-  func tunnelEnded(wasReset: Bool) {
+  func endTunnel(wasReset: Bool) {
     upstream = nil
     if phase == .detecting {
       endEarly()
@@ -117,7 +98,7 @@ extension DownstreamHandler {
   }
 
   /// What becomes of the upstream's connection when the client's is over.
-  func releaseTunnel(_ left: UpstreamHandler) {
+  func releaseTunnel(_ left: UpstreamLeg) {
     if accept.wasReset {
       left.reset()
     } else if clientHalfClosed || accept.outputEnded {
@@ -130,10 +111,10 @@ extension DownstreamHandler {
   // MARK: Time
 
   /// Called when nothing was received for the idle timeout: true while octets on their way out are still being taken.
-  func outputMoves() -> Bool {
+  func streamMoves() -> Bool {
     var total = Outflow()
     if let channel = context?.channel { total.add(channel) }
-    if let channel = upstream?.context?.channel { total.add(channel) }
+    if let channel = upstream?.channel { total.add(channel) }
     defer { accept.acknowledged = total.acknowledged }
     return total.isPending && total.acknowledged != accept.acknowledged
   }

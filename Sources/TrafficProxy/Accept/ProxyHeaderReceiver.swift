@@ -113,17 +113,7 @@ final class ProxyHeaderSender: ChannelDuplexHandler, RemovableChannelHandler {
   }
 }
 
-extension DownstreamHandler {
-  /// Who the client is: as a PROXY header said, else as the connection says.
-  func namedClient(_ channel: any Channel) -> [UInt8] {
-    switch accept.peers {
-    case .tcp(let source, _, _, _)?: Array(source.description.utf8)
-    case .unix?: Array("unknown".utf8)
-    // An IPv4 client of a socket of both families is one of IPv4.
-    case .unknown?, nil: Array((channel.remoteAddress.flatMap { IPAddress(of: $0) }?.description ?? "unknown").utf8)
-    }
-  }
-
+extension ExchangeDriver {
   /// The header that a connection to that cluster begins with on behalf of this client; nil = none.
   func proxyHeader(for cluster: LoopCluster) -> [UInt8]? {
     guard let version = cluster.proxyProtocol else { return nil }
@@ -131,11 +121,23 @@ extension DownstreamHandler {
   }
 
   private var ownPeers: ProxyHeader.Peers {
-    guard let channel = context?.channel, let remote = channel.remoteAddress, let local = channel.localAddress,
+    guard let channel = clientChannel, let remote = channel.remoteAddress, let local = channel.localAddress,
       let source = IPAddress(of: remote), let destination = IPAddress(of: local)
     else { return .unix }
     return .tcp(
       source: source, sourcePort: UInt16(clamping: remote.port ?? 0), destination: destination,
       destinationPort: UInt16(clamping: local.port ?? 0))
+  }
+}
+
+extension AcceptState {
+  /// Who the client is: as a PROXY header said, else as the connection says.
+  func client(of channel: any Channel) -> [UInt8] {
+    switch peers {
+    case .tcp(let source, _, _, _)?: Array(source.description.utf8)
+    case .unix?: Array("unknown".utf8)
+    // An IPv4 client of a socket of both families is one of IPv4.
+    case .unknown?, nil: Array((channel.remoteAddress.flatMap { IPAddress(of: $0) }?.description ?? "unknown").utf8)
+    }
   }
 }

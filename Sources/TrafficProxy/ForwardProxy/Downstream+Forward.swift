@@ -4,7 +4,7 @@ import Traffic
 import Vocabulary
 
 /// Requests that name their destination themselves: absolute-form and CONNECT (RFC 9112 section 3.2).
-extension DownstreamHandler {
+extension ExchangeDriver {
   /// The route that the request's own target makes; nil when an error was answered instead. The loop's parse is of it.
   func destinationRoute(_ now: UInt64) -> LoopRoute? {
     guard let destinations = listener.destinations, let policy = listener.compiled.forwardPolicy else {
@@ -12,7 +12,7 @@ extension DownstreamHandler {
       return nil
     }
     let head = loop.request
-    let isConnect = exchange.method == .connect
+    let isConnect = exchange.isConnect
     guard head.authority.count > 0 else {
       localError(
         .badRequest, detail: "this listener is a forward proxy: it takes targets such as http://host/path, and CONNECT")
@@ -52,13 +52,16 @@ extension DownstreamHandler {
     if case .tcp(let source, _, _, _)? = accept.peers {
       client = source
     } else {
-      client = context?.channel.remoteAddress.flatMap { IPAddress(of: $0) }
+      client = clientChannel?.remoteAddress.flatMap { IPAddress(of: $0) }
     }
     return loop.shared.own.refusal(endpoint.resolved.address, client: client)
   }
 
-  /// The connection that CONNECT asked for is there (RFC 9110 section 9.3.6).
-  func beginConnectTunnel(_ connection: UpstreamHandler) {
+}
+
+extension DownstreamHandler {
+  /// Tells the client that its tunnel is there (RFC 9110 section 9.3.6), and begins it.
+  func connectEstablished(_ connection: UpstreamLeg) {
     let now = NIODeadline.now().uptimeNanoseconds
     exchange.responseStarted = true
     exchange.status = 200

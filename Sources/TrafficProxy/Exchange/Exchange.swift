@@ -1,9 +1,10 @@
 import HTTP1
+import HTTP2
 import NIOCore
 import Traffic
 import Vocabulary
 
-/// One request and its response: what is known and what has happened so far. Owned by the downstream handler.
+/// One request and its response: what is known and what has happened so far. Owned by its driver.
 struct Exchange {
   /// The request head as received; replays and the access record read it again.
   var head = ByteBuffer()
@@ -24,10 +25,24 @@ struct Exchange {
 
   var route: LoopRoute?
   var endpoint: LoopEndpoint?
+  /// How the request's body is delimited, and how far it has come (HTTP/1.1).
+  var framing = BodyFraming.none
   var body = BodyDecoder(.none)
   var requestDone = true
   /// Body octets that were sent, for a try that may follow; nil = not kept.
   var replay: ByteBuffer?
+  /// The request's trailers, field lines and an empty line, where somebody needs them apart from its body.
+  var trailers: ByteBuffer?
+  /// Names to keep never-indexed on an HTTP/2 hop, of the request and of its response.
+  var sensitive = SensitiveNames()
+  var responseSensitive = SensitiveNames()
+  /// The client has sent `te: trailers`.
+  var acceptsTrailers = false
+  var isGRPC = false
+  /// The last `grpc-status` seen; below 0 = none.
+  var grpcStatus = -1
+  /// When the client of a gRPC call gives up.
+  var grpcDeadline = UInt64.max
   var tries = TryState()
   var triesMade = 0
   var countsAsRetry = false
@@ -51,6 +66,11 @@ struct Exchange {
   var connectTime: UInt64 = 0
   var tlsTime: UInt64 = 0
   var overhead: UInt64 = 0
+
+  /// The client asks for a tunnel (RFC 9110 section 9.3.6).
+  var isConnect: Bool {
+    if case .connect = method { true } else { false }
+  }
 
   /// True when the client can read JSON as well as anything.
   var acceptsJSON: Bool {

@@ -14,7 +14,7 @@ import Vocabulary
 #endif
 
 /// Finding a connection for an exchange, and what happens when a try fails.
-extension DownstreamHandler {
+extension ExchangeDriver {
   func clusterResolved() {
     guard phase == .exchange, upstream == nil, !isConnecting else { return }
     startTry(NIODeadline.now().uptimeNanoseconds)
@@ -37,16 +37,32 @@ extension DownstreamHandler {
       tryDeadline = now &+ perTry
       schedule(now)
     }
-    if !forcesNewConnection, !accept.isTCP, exchange.method != .connect {
-      while let kept = takeIdle(endpoint, cluster) {
-        if kept.isUsable {
-          use(kept)
-          return
-        }
-        kept.close()
-      }
-    }
+    if !forcesNewConnection, !accept.isTCP, !exchange.isConnect, takeKept(endpoint, cluster) { return }
     connect(endpoint, cluster, now)
+  }
+
+  /// Uses a connection that is there.
+  private func takeKept(_ endpoint: LoopEndpoint, _ cluster: LoopCluster) -> Bool {
+    if !endpoint.multiplexed.isEmpty, let leg = takeStream(endpoint, cluster) {
+      use(leg, on: leg.connection)
+      return true
+    }
+    while let kept = takeIdle(endpoint, cluster) {
+      if kept.isUsable {
+        use(kept)
+        return true
+      }
+      kept.close()
+    }
+    return false
+  }
+
+  private func takeStream(_ endpoint: LoopEndpoint, _ cluster: LoopCluster) -> UpstreamStream? {
+    let header = proxyHeader(for: cluster)
+    for connection in endpoint.multiplexed where connection.proxyHeader == header {
+      if case .open = connection.room(upgrades: exchange.wantsUpgrade) { return connection.stream() }
+    }
+    return nil
   }
 
   /// The newest kept connection; where each says whose it is, the newest of this client.
@@ -64,43 +80,121 @@ extension DownstreamHandler {
     if shared.pending.load(ordering: .relaxed) >= limits.maxPending {
       return localError(.overflow, detail: "the cluster has \(limits.maxPending) pending requests, its limit")
     }
-    shared.connections.wrappingAdd(1, ordering: .relaxed)
     shared.pending.wrappingAdd(1, ordering: .relaxed)
     isConnecting = true
     connectSerial += 1
     let serial = connectSerial
+    // An upgrade is HTTP/1.1's, unless there is nothing but HTTP/2.
+    let avoidsStreams = accept.isTCP || exchange.isConnect || exchange.wantsUpgrade && limits.spoken == .auto
+    let leads = endpoint.isMultiplexed && !avoidsStreams && cluster.proxyProtocol == nil
+    if leads {
+      if endpoint.isConnecting { return endpoint.waiters.append((self, serial)) }
+      endpoint.isConnecting = true
+    }
+    shared.connections.wrappingAdd(1, ordering: .relaxed)
     let made = UpstreamHandler(loop: loop, cluster: cluster, endpoint: endpoint)
     made.proxyHeader = proxyHeader(for: cluster)
-    let connected = UpstreamChain.connect(made, tcp: accept.isTCP, timeout: limits.connectTimeout.nanoseconds)
+    let connected = UpstreamChain.connect(made, tcp: avoidsStreams, timeout: limits.connectTimeout.nanoseconds)
     connected.assumeIsolated().whenComplete { [self] result in
       shared.pending.wrappingSubtract(1, ordering: .relaxed)
       let later = NIODeadline.now().uptimeNanoseconds
-      if case .failure(let error) = result {
+      let waiters = leads ? endpoint.takeWaiters() : []
+      switch result {
+      case .failure(let error):
         // One that was open counts itself out when it closes.
         if !made.wasOpen { shared.connections.wrappingSubtract(1, ordering: .relaxed) }
         cluster.connectFailures.addAsOwner()
         endpoint.restedUntil = later &+ 1_000_000_000
-        guard serial == connectSerial, phase == .exchange || phase == .detecting else { return }
-        isConnecting = false
-        if phase == .detecting { return earlyConnectFailed(later) }
-        connectFailed(error, later)
-      } else {
+        connectFailed(serial, error, later)
+        for waiter in waiters { waiter.driver.waited(waiter.serial, endpoint, cluster, failure: error, later) }
+      case .success(let ready):
         endpoint.restedUntil = 0
-        guard serial == connectSerial, phase == .exchange || phase == .detecting else {
-          return made.release(now: later)
-        }
-        isConnecting = false
-        if phase == .detecting { return earlyConnected(made) }
-        guard made.isUsable else {
-          return tryFailed(.connect, .connectionRefused, detail: "the connection closed at once")
-        }
-        let tlsTime = (try? result.get().tlsTime) ?? 0
-        exchange.connectTime += later &- now &- tlsTime
-        exchange.tlsTime += tlsTime
-        exchange.headDone = later
-        use(made)
+        let tlsTime = ready.tlsTime
+        use(serial, made, ready, connectTime: later &- now &- tlsTime, later)
+        for waiter in waiters { waiter.driver.waited(waiter.serial, endpoint, cluster, failure: nil, later) }
       }
     }
+  }
+
+  /// A connection that others made has come about, or has not.
+  private func waited(
+    _ serial: Int, _ endpoint: LoopEndpoint, _ cluster: LoopCluster, failure: (any Error)?, _ now: UInt64
+  ) {
+    cluster.shared.pending.wrappingSubtract(1, ordering: .relaxed)
+    if let failure { return connectFailed(serial, failure, now) }
+    guard serial == connectSerial, phase == .exchange else { return }
+    isConnecting = false
+    exchange.headDone = now
+    if takeKept(endpoint, cluster) { return }
+    connect(endpoint, cluster, now)
+  }
+
+  private func use(
+    _ serial: Int, _ made: UpstreamHandler, _ ready: UpstreamChain.Ready, connectTime: UInt64, _ now: UInt64
+  ) {
+    let isWanted = serial == connectSerial && (phase == .exchange || phase == .detecting)
+    let isMultiplexed = speaksHTTP2(made, ready)
+    if !accept.isTCP, phase != .detecting { made.endpoint.isMultiplexed = isMultiplexed }
+    if isMultiplexed, !accept.isTCP, phase != .detecting {
+      let upstream = HTTP2Upstream.take(over: made)
+      guard isWanted else { return }
+      isConnecting = false
+      guard let upstream else {
+        return tryFailed(.connect, .connectionRefused, detail: "the connection closed at once")
+      }
+      noteConnect(ready, connectTime, now)
+      return use(upstream.stream(), on: upstream)
+    }
+    guard isWanted else { return made.release(now: now) }
+    isConnecting = false
+    if phase == .detecting {
+      if made.isUsable { earlyConnected(made) } else { closeNow() }
+      return
+    }
+    guard made.isUsable else {
+      return tryFailed(.connect, .connectionRefused, detail: "the connection closed at once")
+    }
+    if made.cluster.shared.configuration.spoken == .http2, !accept.isTCP {
+      made.close()
+      return tryFailed(.connect, .tlsProtocol, detail: "the upstream does not offer HTTP/2 (ALPN `h2`)")
+    }
+    noteConnect(ready, connectTime, now)
+    use(made)
+  }
+
+  private func use(_ leg: UpstreamStream, on upstream: HTTP2Upstream) {
+    guard exchange.wantsUpgrade, !upstream.isEstablished else { return use(leg) }
+    isConnecting = true
+    connectSerial += 1
+    upstream.waitForSettings(self, connectSerial)
+  }
+
+  /// The connection has told what it takes, or is gone.
+  func settingsArrived(_ serial: Int, _ upstream: HTTP2Upstream) {
+    guard serial == connectSerial, phase == .exchange else { return }
+    isConnecting = false
+    guard case .open = upstream.room(upgrades: exchange.wantsUpgrade) else {
+      return tryFailed(.connect, .connectionReset, detail: "the connection closed before its settings")
+    }
+    use(upstream.stream())
+  }
+
+  private func noteConnect(_ ready: UpstreamChain.Ready, _ connectTime: UInt64, _ now: UInt64) {
+    exchange.connectTime += connectTime
+    exchange.tlsTime += ready.tlsTime
+    exchange.headDone = now
+  }
+
+  private func speaksHTTP2(_ made: UpstreamHandler, _ ready: UpstreamChain.Ready) -> Bool {
+    if made.cluster.shared.tls != nil { return ready.spoken == .http2 }
+    return made.cluster.shared.configuration.spoken == .http2
+  }
+
+  private func connectFailed(_ serial: Int, _ error: any Error, _ now: UInt64) {
+    guard serial == connectSerial, phase == .exchange || phase == .detecting else { return }
+    isConnecting = false
+    if phase == .detecting { return earlyConnectFailed(now) }
+    connectFailed(error, now)
   }
 
   private func connectFailed(_ error: any Error, _ now: UInt64) {
@@ -116,13 +210,13 @@ extension DownstreamHandler {
   }
 
   /// Sends the request on that connection.
-  private func use(_ connection: UpstreamHandler) {
-    guard phase == .exchange, let route = exchange.route else { return connection.close() }
+  func use(_ connection: UpstreamLeg) {
+    guard phase == .exchange, let route = exchange.route else { return connection.abandon() }
     upstream = connection
     failedEndpoint = nil
     forcesNewConnection = false
-    connection.attach(self, tunnel: accept.isTCP || exchange.method == .connect)
-    if exchange.method == .connect { return beginConnectTunnel(connection) }
+    connection.attach(self, tunnel: accept.isTCP || exchange.isConnect)
+    if exchange.isConnect { return beginConnectTunnel(connection) }
     if accept.isTCP { return beginTCPTunnel(connection) }
     var injected: [UInt8] = []
     if !route.compiled.inject.isEmpty {
@@ -150,7 +244,7 @@ extension DownstreamHandler {
     return injected
   }
 
-  private func sendHead(on connection: UpstreamHandler, _ route: LoopRoute, _ injected: [UInt8]) {
+  private func sendHead(on connection: UpstreamLeg, _ route: LoopRoute, _ injected: [UInt8]) {
     let cluster = connection.cluster
     let host =
       route.compiled.rewriteHost
@@ -164,18 +258,15 @@ extension DownstreamHandler {
         loop, bytes, route.compiled, exchange.identity, host: host, client: isInbound ? clientAddress : nil,
         isSecure: session != nil, injected: injected)
     }
-    if let replay = exchange.replay, replay.readableBytes > 0 {
-      loop.scratch.writeImmutableBuffer(replay)
-    }
-    connection.write(loop.scratch)
-    if exchange.requestDone {
-      connection.flush()
-    } else if input != nil {
-      forwardBody()
-      if !exchange.requestDone { connection.flush() }
+    if connection.takesContent {
+      let isWhole = exchange.requestDone && (exchange.replay?.readableBytes ?? 0) == 0 && exchange.trailers == nil
+      guard connection.sendHead(endStream: isWhole) else { return }
+      if !isWhole { replayBody(on: connection) }
     } else {
-      connection.flush()
+      replayBody(on: connection)
+      connection.write(loop.scratch)
     }
+    sendBody(on: connection)
     let now = NIODeadline.now().uptimeNanoseconds
     exchange.sent = now
     exchange.overhead += now &- exchange.headDone
@@ -186,20 +277,21 @@ extension DownstreamHandler {
 
   func responseByteSeen() { exchange.tries.responseSeen = true }
 
-  func upstreamLost(_ lost: UpstreamHandler, _ fault: Fault = .connectionReset, detail: String) {
+  func upstreamLost(_ fault: Fault = .connectionReset, detail: String) {
     upstream = nil
     tryFailed(.reset, fault, detail: detail)
   }
 
   /// True when a response of that status is to be withheld for another try.
-  func withholds(status: Int) -> Bool {
+  func withholds(_ head: ByteBuffer, status: Int) -> Bool {
+    if exchange.isGRPC { return withholdsGRPC(head) }
     guard status >= 400, let route = exchange.route, route.compiled.policy.mayRetry(status: status) else {
       return false
     }
     return decide(.status(status)) != .giveUp
   }
 
-  private func decide(_ failure: TryFailure) -> RetryDecision {
+  func decide(_ failure: TryFailure) -> RetryDecision {
     guard let route = exchange.route, let cluster = route.cluster else { return .giveUp }
     let shared = cluster.shared
     let allowed =
