@@ -97,6 +97,8 @@ final class UpstreamHandler: UpstreamLeg, ChannelDuplexHandler, RemovableChannel
   /// Another handler speaks on this connection from now on, and counts it out when it closes.
   func leave() {
     guard let context else { return }
+    // A connect may be told of before the channel says that it is active.
+    countOpen()
     state = .dead
     loop.wheel.remove(self)
     self.context = nil
@@ -188,7 +190,10 @@ final class UpstreamHandler: UpstreamLeg, ChannelDuplexHandler, RemovableChannel
 
   func handlerAdded(context: ChannelHandlerContext) { self.context = context }
 
-  func channelActive(context: ChannelHandlerContext) {
+  func channelActive(context: ChannelHandlerContext) { countOpen() }
+
+  private func countOpen() {
+    guard !wasOpen else { return }
     wasOpen = true
     cluster.connectionsTotal.addAsOwner()
     cluster.connectionsActive.add(1)

@@ -125,6 +125,24 @@ import Vocabulary
     #expect(listeners.allSatisfy(\.isTransparent) && listeners.map(\.routes.count) == [0, 1])
   }
 
+  @Test func whatIsSpokenToAClusterAndRetriedOfGRPC() throws {
+    let value = try Workspace.value(
+      """
+      outbound:
+        calls: { listen: ":1", to: a, retries: { attempts: 2, on: [unavailable, deadline-exceeded, cancelled, internal, resource-exhausted] } }
+      clusters:
+        a: { endpoints: ["h:1"], protocol: http2, pool: { idle: 1s } }
+        b: { endpoints: ["h:1"], protocol: http1 }
+        c: { endpoints: ["h:1"] }
+      """)
+    #expect(value.traffic.clusters.map(\.spoken) == [.http2, .http1, .auto])
+    #expect(
+      value.traffic.clusters[0].poolIdle == .seconds(1) && value.traffic.clusters[0].multiplexedIdle == .seconds(3600))
+    let conditions = value.traffic.outbound[0].retries.conditions
+    #expect(
+      conditions.isSuperset(of: [.unavailable, .deadlineExceeded, .cancelled, .internalError, .resourceExhausted]))
+  }
+
   private func cluster(_ to: String) throws -> ClusterConfiguration? {
     try Workspace.value("outbound: { a: { listen: \":1\", to: \(to) } }").traffic.clusters.first
   }

@@ -209,6 +209,26 @@ struct Xorshift {
 }
 
 @Suite struct ChunkedDecoderTests {
+  /// The trailer section is found whole, wherever the reads divide it.
+  @Test(arguments: [
+    ("1\r\na\r\n0\r\nT: v\r\nU:\r\n\r\nNEXT", "T: v\r\nU:\r\n\r\n"), ("0\r\n\r\nGET", "\r\n"),
+  ])
+  func tellsWhereTrailersLie(text: String, lines: String) throws {
+    for cut in 0...text.utf8.count {
+      var decoder = ChunkedDecoder()
+      var found: [UInt8] = []
+      for part in [Array(text.utf8)[..<cut], Array(text.utf8)[cut...]] {
+        _ = try Array(part).withUnsafeBytes { bytes in
+          try decoder.consume(bytes) { _ in
+          } trailer: {
+            found += bytes[$0]
+          }
+        }
+      }
+      #expect(String(decoding: found, as: UTF8.self) == lines && decoder.isComplete, "cut at \(cut)")
+    }
+  }
+
   func decode(_ text: String) throws -> (taken: Int, content: String, complete: Bool) {
     try withBytes(text) { bytes in
       var decoder = ChunkedDecoder()

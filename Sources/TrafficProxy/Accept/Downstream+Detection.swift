@@ -56,7 +56,8 @@ extension DownstreamHandler {
     passRoute?.cluster?.greets = false
     if let opened = upstream {
       upstream = nil
-      (opened as? UpstreamHandler)?.unattach(now)
+      let isHTTP2Alone = opened.cluster.shared.configuration.spoken == .http2
+      if isHTTP2Alone { opened.abandon() } else { (opened as? UpstreamHandler)?.unattach(now) }
     }
     connectSerial += 1
     isConnecting = false

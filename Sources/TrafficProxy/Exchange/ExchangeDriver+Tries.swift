@@ -85,7 +85,8 @@ extension ExchangeDriver {
     connectSerial += 1
     let serial = connectSerial
     // An upgrade is HTTP/1.1's, unless there is nothing but HTTP/2.
-    let avoidsStreams = accept.isTCP || exchange.isConnect || exchange.wantsUpgrade && limits.spoken == .auto
+    let avoidsStreams =
+      accept.isTCP || phase == .detecting || exchange.isConnect || exchange.wantsUpgrade && limits.spoken == .auto
     let leads = endpoint.isMultiplexed && !avoidsStreams && cluster.proxyProtocol == nil
     if leads {
       if endpoint.isConnecting { return endpoint.waiters.append((self, serial)) }
@@ -110,6 +111,7 @@ extension ExchangeDriver {
       case .success(let ready):
         endpoint.restedUntil = 0
         let tlsTime = ready.tlsTime
+        if !avoidsStreams { endpoint.isMultiplexed = speaksHTTP2(made, ready) }
         use(serial, made, ready, connectTime: later &- now &- tlsTime, later)
         for waiter in waiters { waiter.driver.waited(waiter.serial, endpoint, cluster, failure: nil, later) }
       }
@@ -133,9 +135,7 @@ extension ExchangeDriver {
     _ serial: Int, _ made: UpstreamHandler, _ ready: UpstreamChain.Ready, connectTime: UInt64, _ now: UInt64
   ) {
     let isWanted = serial == connectSerial && (phase == .exchange || phase == .detecting)
-    let isMultiplexed = speaksHTTP2(made, ready)
-    if !accept.isTCP, phase != .detecting { made.endpoint.isMultiplexed = isMultiplexed }
-    if isMultiplexed, !accept.isTCP, phase != .detecting {
+    if speaksHTTP2(made, ready), !accept.isTCP, phase != .detecting {
       let upstream = HTTP2Upstream.take(over: made)
       guard isWanted else { return }
       isConnecting = false
@@ -145,7 +145,8 @@ extension ExchangeDriver {
       noteConnect(ready, connectTime, now)
       return use(upstream.stream(), on: upstream)
     }
-    guard isWanted else { return made.release(now: now) }
+    let isHTTP2Alone = made.cluster.shared.configuration.spoken == .http2 && !accept.isTCP
+    guard isWanted else { return isHTTP2Alone ? made.close() : made.release(now: now) }
     isConnecting = false
     if phase == .detecting {
       if made.isUsable { earlyConnected(made) } else { closeNow() }
@@ -154,7 +155,7 @@ extension ExchangeDriver {
     guard made.isUsable else {
       return tryFailed(.connect, .connectionRefused, detail: "the connection closed at once")
     }
-    if made.cluster.shared.configuration.spoken == .http2, !accept.isTCP {
+    if isHTTP2Alone {
       made.close()
       return tryFailed(.connect, .tlsProtocol, detail: "the upstream does not offer HTTP/2 (ALPN `h2`)")
     }

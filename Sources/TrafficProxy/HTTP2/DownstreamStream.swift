@@ -21,6 +21,8 @@ final class DownstreamStream: ExchangeDriver {
   private var pendingTrailers: ByteBuffer?
   /// The response's end is sent, or goes with `pending`.
   private var hasEnded = false
+  /// The client has ended its side.
+  private var inputEnded = false
   /// The exchange was recorded with its request still coming in.
   private var isAbandoned = false
 
@@ -54,6 +56,7 @@ final class DownstreamStream: ExchangeDriver {
   /// A request begins; `head` is of HTTP/1.1 form.
   func begin(_ key: StreamKey, _ head: ByteBuffer, _ facts: MessageFacts, _ ends: Bool, _ now: UInt64) {
     reset(key, now)
+    inputEnded = ends
     exchange.requestDone = ends
     exchange.sensitive = facts.sensitive
     exchange.acceptsTrailers = facts.acceptsTrailers
@@ -67,6 +70,7 @@ final class DownstreamStream: ExchangeDriver {
 
   func refuseOversized(_ key: StreamKey, _ ends: Bool, _ now: UInt64) {
     reset(key, now)
+    inputEnded = ends
     exchange.requestDone = ends
     refuse(.headTooLarge, detail: "the request has more fields than the limit")
   }
@@ -80,15 +84,18 @@ final class DownstreamStream: ExchangeDriver {
 
   override func noteBody() {
     isChunked = loop.request.table.isChunked
+    // What follows is the tunnel's, once there is one.
+    if exchange.wantsUpgrade { exchange.requestDone = true }
     exchange.head.withUnsafeReadableBytes { noteGRPC($0) }
   }
 
   /// Content of the request.
   func receive(_ slice: ByteBuffer, ends: Bool, _ now: UInt64) {
     exchange.bytesIn += UInt64(slice.readableBytes)
+    inputEnded = ends
     switch phase {
     case .exchange:
-      if let upstream, held.readableBytes == 0, !isConnecting {
+      if let upstream, !exchange.wantsUpgrade, held.readableBytes == 0, !isConnecting {
         forward(slice, ends: ends, to: upstream, now)
         upstream.flush()
       } else {
@@ -164,7 +171,7 @@ final class DownstreamStream: ExchangeDriver {
   }
 
   private func forwardHeld(to leg: UpstreamLeg) {
-    guard held.readableBytes > 0 || heldEnd else { return }
+    guard held.readableBytes > 0 || heldEnd, !exchange.wantsUpgrade else { return }
     let slice = held
     let ends = heldEnd
     held = ByteBuffer()
@@ -301,7 +308,7 @@ final class DownstreamStream: ExchangeDriver {
 
   /// Records the exchange; what is pending still goes out.
   private func end(_ now: UInt64) {
-    isAbandoned = !exchange.requestDone
+    isAbandoned = !inputEnded
     credit(uncredited + held.readableBytes)
     uncredited = 0
     held = ByteBuffer()
@@ -347,8 +354,11 @@ final class DownstreamStream: ExchangeDriver {
     phase = .tunnel
     if held.readableBytes > 0 || heldEnd {
       let early = held
+      let ends = heldEnd
       held = ByteBuffer()
-      receive(early, ends: heldEnd, now)
+      heldEnd = false
+      exchange.bytesIn -= UInt64(early.readableBytes)
+      receive(early, ends: ends, now)
     }
     progress(now)
   }

@@ -62,8 +62,9 @@ final class HTTP2Downstream: HTTP2Handler {
     end(now)
   }
 
+  override func becameIdle(_ now: UInt64) { idleSince = now }
+
   override func burstEnded(_ now: UInt64) {
-    idleSince = now
     if listener.isLeaving || loop.shared.isDraining(listener.compiled.direction) {
       connection.drain(to: &out, now: now)
     }

@@ -41,6 +41,8 @@ class HTTP2Handler: Timed, ChannelDuplexHandler {
   func lost(_ now: UInt64) {}
   /// A burst of events is over.
   func burstEnded(_ now: UInt64) {}
+  /// No stream is open.
+  func becameIdle(_ now: UInt64) {}
   /// When to look again although nothing is due on the wire; `.max` = never.
   func ownDeadline(_ now: UInt64) -> UInt64 { .max }
   func ownDeadlinePassed(_ now: UInt64) {}
@@ -148,16 +150,21 @@ class HTTP2Handler: Timed, ChannelDuplexHandler {
 
   final func flushNow() {
     isDirty = false
-    guard out.readableBytes > 0 else { return }
-    context?.writeAndFlush(wrapOutboundOut(out), promise: nil)
-    if connection.openStreams == 0 {
-      // An idle connection holds no buffer.
-      loop.spareOutput = out
-      out = ByteBuffer()
-    } else {
-      out.clear()
+    if out.readableBytes > 0 {
+      context?.writeAndFlush(wrapOutboundOut(out), promise: nil)
+      if connection.openStreams == 0 {
+        // An idle connection holds no buffer.
+        loop.spareOutput = out
+        out = ByteBuffer()
+      } else {
+        out.clear()
+      }
     }
-    endIfDrained()
+    guard connection.openStreams == 0, !isClosed else { return }
+    let now = NIODeadline.now().uptimeNanoseconds
+    if connection.isDrained { return end(now) }
+    becameIdle(now)
+    setDeadline(now)
   }
 
   /// Says that no more streams are wanted; the open ones go on.
@@ -174,10 +181,6 @@ class HTTP2Handler: Timed, ChannelDuplexHandler {
     guard out.capacity == 0, loop.spareOutput.capacity > 0 else { return }
     swap(&out, &loop.spareOutput)
     out.clear()
-  }
-
-  private func endIfDrained() {
-    if connection.isDrained, !isClosed { end(NIODeadline.now().uptimeNanoseconds) }
   }
 
   /// Closes once everything is sent.

@@ -19,6 +19,7 @@ final class HTTP2Upstream: HTTP2Handler {
   private var lastReceived: UInt64 = 0
   private var pingSent: UInt64 = 0
   private var isPooled = false
+  private var isCountedOut = false
   private var settingsWaiters: ContiguousArray<(driver: ExchangeDriver, serial: Int)> = []
 
   /// Silence after which a connection with open streams is asked whether it lives, and the time for its answer.
@@ -118,17 +119,21 @@ final class HTTP2Upstream: HTTP2Handler {
     }
     settingsArrived()
     let reason = connection.problem.map { "\($0.reason)" }
-    for stream in streams { stream?.connectionLost(reason) }
+    let left = streams
+    // They hold this connection.
+    streams = []
+    spare = nil
+    for stream in left { stream?.connectionLost(reason) }
   }
-  private var isCountedOut = false
 
   override func writabilityChanged() {
     for stream in streams { stream?.updateWritability() }
   }
 
+  override func becameIdle(_ now: UInt64) { idleSince = now }
+
   override func burstEnded(_ now: UInt64) {
     lastReceived = now
-    idleSince = now
     pingSent = 0
     if case .closed = room(upgrades: false) { forget() }
   }
