@@ -83,7 +83,7 @@ format: ## Rewrites the sources as the lint wants them
 gate: dist/outrider ## What the release binary links, its size and its idle memory
 	dev/gate.sh dist/outrider
 
-bench: build setup-bench ## The proxy beside Envoy, HAProxy and nginx, in one interleaved run
+bench: build setup-bench ## The proxy beside Envoy, HAProxy and nginx, row by row in turns; BENCH="--rows plain,tls" chooses
 	.venv/bin/python Benchmarks/proxy/compare.py $(BENCH)
 	.venv/bin/python Benchmarks/proxy/steady.py
 

@@ -3,7 +3,7 @@
 #
 #   dev/setup.sh build   headers and static libraries for the release binary, and what `make demo` runs
 #   dev/setup.sh test    the above, and the peers of the scenario tests (age, nginx, HAProxy, PostgreSQL, wrk, OpenBao, osmem, pytest)
-#   dev/setup.sh bench   the above, and the peers of the benchmark (Envoy)
+#   dev/setup.sh bench   the above, and the peers and generators of the benchmark (Envoy, h2load, nghttpd, valgrind, cc)
 #
 # Every step looks for the file or command itself first, so a second run takes a moment and changes nothing.
 # Written for Debian 12; needs root or sudo only when a Debian package is missing.
@@ -62,6 +62,9 @@ procps ps
 packages_of_bench='
 util-linux taskset
 valgrind callgrind_control
+gcc cc
+nghttp2-client h2load
+nghttp2-server nghttpd
 '
 
 # Debian puts servers under /usr/sbin, which is not on every user's PATH.

@@ -17,36 +17,40 @@ import sys
 import tempfile
 import threading
 
-import compare
+import load
+import server as servers
+from peers import STARTERS, nginx
+from server import Shape, command
 
+SHAPE = Shape("http1", "http1")
 # What Outrider has to stay under, a request.
 LIMITS = {"instructions": 40_000, "allocations": 0.5, "calls": 4.5}
 
 
-def load(server, seconds, script):
+def loaded(proxy, seconds, directory):
     """The number of requests that a burst completed."""
-    return compare.burst(server, 64, seconds, script)["count"]
+    return load.burst(proxy, seconds, load.wrk, directory, 64)["count"]
 
 
 def call(*arguments):
     return subprocess.run([str(a) for a in arguments], capture_output=True, text=True, check=True, timeout=60).stdout
 
 
-def counted(name, upstream, directory, seconds, script):
+def counted(name, upstream, directory, seconds):
     """User instructions and allocations a request, over the whole process tree.
 
     The difference of a long and a short burst: what opening the 64 connections takes is in both.
     """
     pattern = directory / "callgrind.%p"
-    compare.WRAPPER = [
-        compare.command("valgrind", "run dev/setup.sh bench"), "--tool=callgrind", "--trace-children=yes", "--quiet",
+    servers.WRAPPER = [
+        command("valgrind"), "--tool=callgrind", "--trace-children=yes", "--quiet",
         "--compress-strings=no", f"--callgrind-out-file={pattern}"]
     try:
-        server = compare.STARTERS[name](upstream.port, directory / f"{name}-instructions")
+        server = STARTERS[name](SHAPE, upstream.port, directory / f"{name}-instructions")
     finally:
-        compare.WRAPPER = []
+        servers.WRAPPER = []
     try:
-        load(server, seconds, script)
+        loaded(server, seconds, directory)
         traced = [pid for pid in server.tree() if callgrind_runs(pid)]
         marks = []
         for length in (1, seconds + 2):
@@ -54,7 +58,7 @@ def counted(name, upstream, directory, seconds, script):
                 path.unlink()
             for pid in traced:
                 call("callgrind_control", "-z", pid)
-            count = load(server, length, script)
+            count = loaded(server, length, directory)
             for pid in traced:
                 call("callgrind_control", "-d", pid)
             texts = [path.read_text() for pid in traced for path in directory.glob(f"callgrind.{pid}.*")]
@@ -91,22 +95,22 @@ def watch(stream, attached):
             attached.set()
 
 
-def calls(name, upstream, directory, seconds, script):
+def calls(name, upstream, directory, seconds):
     """System calls a request, over the whole process tree."""
-    server = compare.STARTERS[name](upstream.port, directory / f"{name}-calls")
+    server = STARTERS[name](SHAPE, upstream.port, directory / f"{name}-calls")
     try:
-        load(server, 1, script)
+        loaded(server, 1, directory)
         output = directory / f"{name}.strace"
         targets = [word for pid in server.tree() for word in ("-p", str(pid))]
         tracer = subprocess.Popen(
-            [compare.command("strace", "run dev/setup.sh bench"), "-f", "-c", "-o", str(output), *targets],
+            [command("strace"), "-f", "-c", "-o", str(output), *targets],
             stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
         attached = threading.Event()
         threading.Thread(target=watch, args=(tracer.stderr, attached), daemon=True).start()
         if not attached.wait(10):
             tracer.kill()
             sys.exit("strace could not attach: run as root, or set kernel.yama.ptrace_scope to 0")
-        count = load(server, seconds, script)
+        count = loaded(server, seconds, directory)
         tracer.send_signal(signal.SIGINT)
         tracer.wait(20)
         made = re.search(r"^100\.00\s+\S+\s+\S*\s+(\d+)(?:\s+\d+)?\s+total$", output.read_text(), re.M)
@@ -127,16 +131,13 @@ def main():
     print("| --- | --- | --- | --- |")
     with tempfile.TemporaryDirectory(prefix="outrider-steady-") as path:
         directory = pathlib.Path(path)
-        script = directory / "load.lua"
-        script.write_text(compare.WRK_SCRIPT)
-        upstream = compare.start_nginx(
-            "the upstream", compare.LOAD_CORE, compare.NGINX_UPSTREAM, directory / "upstream")
+        upstream = nginx.start_upstream(directory / "upstream")
         try:
             for name in options.only.split(","):
-                instructions, allocated = counted(name, upstream, directory, options.seconds, script)
+                instructions, allocated = counted(name, upstream, directory, options.seconds)
                 found = {
                     "instructions": instructions, "allocations": allocated,
-                    "calls": calls(name, upstream, directory, options.seconds, script)}
+                    "calls": calls(name, upstream, directory, options.seconds)}
                 print(f"| {name} | {found['instructions']:,.0f} | {max(0, found['allocations']):.2f} "
                       f"| {found['calls']:.2f} |", flush=True)
                 for key, limit in LIMITS.items():
