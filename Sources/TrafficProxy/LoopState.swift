@@ -143,8 +143,17 @@ final class LoopListener {
   /// It has as many connections as it may.
   var isFull: Bool { open.count.load(ordering: .relaxed) >= compiled.maxConnections }
 
+  private let metrics: MetricRegistry
+  /// Clients that broke HTTP/2 or cost too much.
+  private(set) lazy var violations = Refusals(
+    metrics.counter(
+      "outrider_http2_violations_total", "HTTP/2 connections of clients that were ended with an error.",
+      [Label("direction", compiled.direction.rawValue), Label("listener", compiled.name)]),
+    what: "ended an HTTP/2 connection")
+
   init(_ compiled: CompiledListener, _ shared: ProxyShared) {
     self.compiled = compiled
+    metrics = shared.metrics
     let metrics = shared.metrics
     open = shared.openConnections(of: compiled.id)
     nameBytes = Array(compiled.name.utf8)
@@ -200,7 +209,8 @@ final class LoopState {
   var response = ResponseHead()
   /// One HTTP/2 head at a time, as it came, and one of each kind on its way out.
   var workspace = HTTP2Workspace()
-  var http2Limits = HTTP2Limits()
+  var downstreamLimits = HTTP2Limits()
+  var upstreamLimits = HTTP2Limits()
   var outgoingRequest = RequestHead()
   var outgoingResponse = ResponseHead()
   var outgoingTrailers = FieldTable()
@@ -226,8 +236,13 @@ final class LoopState {
     let configuration = snapshot.configuration
     limits = HeadLimits(bytes: configuration.maxHeadBytes, fields: configuration.maxFields)
     workspace = HTTP2Workspace(limits: FieldListLimits(octets: limits.bytes, fields: limits.fields))
-    http2Limits.streamWindow = max(65_535, configuration.watermark)
-    http2Limits.connectionWindow = 4 * http2Limits.streamWindow
+    let window = max(65_535, configuration.watermark)
+    downstreamLimits.streamWindow = window
+    downstreamLimits.connectionWindow = 16 * window
+    // Many clients share it: those who are slow must not hold back the others.
+    upstreamLimits.openedStreams = 256
+    upstreamLimits.streamWindow = window
+    upstreamLimits.connectionWindow = 256 * window
     watermark = configuration.watermark
     replayLimit = configuration.replayLimit
     var next: [String: LoopCluster] = [:]

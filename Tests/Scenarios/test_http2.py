@@ -189,5 +189,7 @@ def test_floods_end_their_connection_and_take_no_memory(shop, attack):
         if goodbyes:
             assert int.from_bytes(goodbyes[-1][4:8], "big") == 11, goodbyes  # ENHANCE_YOUR_CALM
     assert memory(process) - before < 16 << 20
+    admin = process.admin("/metrics").text
+    assert 'outrider_http2_violations_total{direction="inbound",listener="web"}' in admin
     assert rig.status_of(port, "/some") == 200
     process.stop()

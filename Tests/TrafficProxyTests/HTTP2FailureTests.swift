@@ -82,6 +82,38 @@ import Traffic
     upstream.stop()
   }
 
+  @Test func whatTheUpstreamSaysOfAResetReachesTheClient() async throws {
+    let upstream = Upstream.http2 { peer, _, _ in
+      while let (key, asked) = peer.message() {
+        if asked.reset != nil { continue }
+        try peer.respond(key, "HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\n")
+        try peer.send(key, "part", ends: false)
+        peer.reset(key, .enhanceYourCalm)
+      }
+    }
+    let harness = try await Harness.http2(to: [upstream.port])
+    let client = HTTP2Peer.client(harness.port)
+    let reply = try #require(client.message(of: try client.ask()))
+    #expect(reply.message.reset == .enhanceYourCalm && reply.message.text == "part")
+    client.wire.close()
+    let old = Wire.connect(harness.port)
+    old.send(get())
+    #expect(old.message()?.body.count ?? 0 < 100)
+    old.close()
+    await harness.stop()
+    upstream.stop()
+  }
+
+  @Test func connectIsRefused() async throws {
+    let harness = try await Harness(to: [closedPort()])
+    let client = HTTP2Peer.client(harness.port)
+    let text = "CONNECT shop.test:443 HTTP/1.1\r\nHost: shop.test:443\r\n\r\n"
+    let key = try client.ask(text: text)
+    #expect(client.message(of: key)?.message.head.hasPrefix("HTTP/1.1 405") == true)
+    client.wire.close()
+    await harness.stop()
+  }
+
   @Test func aClientThatCancelsCancelsUpstream() async throws {
     let seen = Mutex<ErrorCode?>(nil)
     let arrived = Atomic<Bool>(false)

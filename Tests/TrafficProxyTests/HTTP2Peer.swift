@@ -54,7 +54,15 @@ final class HTTP2Peer {
     _ method: String = "GET", _ path: String = "/", _ fields: String = "", body: String? = nil, trailers: String? = nil,
     ends: Bool = true, webSocket: Bool = false
   ) throws -> StreamKey {
-    let text = "\(method) \(path) HTTP/1.1\r\nHost: shop.test\r\n\(fields)\r\n"
+    try ask(
+      text: "\(method) \(path) HTTP/1.1\r\nHost: shop.test\r\n\(fields)\r\n", body: body, trailers: trailers,
+      ends: ends,
+      webSocket: webSocket)
+  }
+
+  func ask(
+    text: String, body: String? = nil, trailers: String? = nil, ends: Bool = true, webSocket: Bool = false
+  ) throws -> StreamKey {
     let hasMore = body != nil || trailers != nil || !ends
     let key = try Array(text.utf8).withUnsafeBytes { bytes in
       var head = RequestHead()

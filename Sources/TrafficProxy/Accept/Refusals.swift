@@ -9,7 +9,12 @@ final class Refusals {
   private var since = 0
   private var nextLine: UInt64 = 0
 
-  init(_ counter: Counter) { self.counter = counter }
+  private let what: String
+
+  init(_ counter: Counter, what: String = "refused a connection") {
+    self.counter = counter
+    self.what = what
+  }
 
   func count(_ reason: String, _ loop: LoopState, _ listener: String) {
     counter.addAsOwner()
@@ -18,7 +23,7 @@ final class Refusals {
     guard now >= nextLine else { return }
     nextLine = now &+ Self.interval
     loop.shared.logger.warning(
-      "listener `\(listener)` refused a connection: \(reason)\(since > 1 ? " (\(since) since the last such line)" : "")"
+      "listener `\(listener)` \(what): \(reason)\(since > 1 ? " (\(since) since the last such line)" : "")"
     )
     since = 0
   }

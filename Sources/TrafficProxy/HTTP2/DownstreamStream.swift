@@ -21,6 +21,8 @@ final class DownstreamStream: ExchangeDriver {
   private var pendingTrailers: ByteBuffer?
   /// The response's end is sent, or goes with `pending`.
   private var hasEnded = false
+  /// What the client is told when the response breaks off.
+  private var cutCode = ErrorCode.internalError
   /// The client has ended its side.
   private var inputEnded = false
   /// The exchange was recorded with its request still coming in.
@@ -49,6 +51,7 @@ final class DownstreamStream: ExchangeDriver {
     pendingTrailers = nil
     hasEnded = false
     isAbandoned = false
+    cutCode = .internalError
     isWritable = handler.isSocketWritable
     exchange.started = now
   }
@@ -388,8 +391,13 @@ final class DownstreamStream: ExchangeDriver {
     phase = .closed
     pending = ByteBuffer()
     loop.wheel.set(self, .max, now: 0)
-    handler.connection.reset(key, .internalError, to: &handler.out)
+    handler.connection.reset(key, cutCode, to: &handler.out)
     handler.flush()
+  }
+
+  /// The upstream's own word for breaking off; one that would say that nothing happened is not passed on.
+  func willBeCut(_ code: ErrorCode) {
+    if code != .noError, code != .refusedStream { cutCode = code }
   }
 
   /// The client has reset the stream, or its connection is over.

@@ -19,7 +19,7 @@ final class HTTP2Downstream: HTTP2Handler {
     self.listener = listener
     self.session = session
     self.accept = accept
-    super.init(.server, loop, limits: loop.http2Limits)
+    super.init(.server, loop, limits: loop.downstreamLimits)
   }
 
   /// Nothing is on its way out.
@@ -40,6 +40,7 @@ final class HTTP2Downstream: HTTP2Handler {
     guard loop.multiplexed.removeValue(forKey: ObjectIdentifier(self)) != nil else { return }
     listener.connectionsActive.add(-1)
     listener.open.count.wrappingSubtract(1, ordering: .relaxed)
+    if let problem = connection.problem { listener.violations.count("\(problem.reason)", loop, listener.compiled.name) }
     for stream in streams { stream?.clientLost(now) }
   }
 

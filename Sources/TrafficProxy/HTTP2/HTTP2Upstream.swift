@@ -30,7 +30,7 @@ final class HTTP2Upstream: HTTP2Handler {
     cluster = made.cluster
     endpoint = made.endpoint
     proxyHeader = made.proxyHeader
-    super.init(.client, made.loop, limits: made.loop.http2Limits)
+    super.init(.client, made.loop, limits: made.loop.upstreamLimits)
   }
 
   /// Takes the place of a handler that was made before it was known what is spoken; nil when the connection is gone.

@@ -331,8 +331,9 @@ final class UpstreamStream: UpstreamLeg {
       driver.tryFailed(
         .reset, byPeer ? .connectionReset : .upstreamProtocol,
         detail: byPeer ? "the upstream reset the stream (\(code.name))" : "the response breaks RFC 9113")
-    case .body: driver.upstreamCutBody()
-    case .tunnel: driver.tunnelEnded(wasReset: true)
+    case .body, .tunnel:
+      if byPeer { (driver as? DownstreamStream)?.willBeCut(code) }
+      if before == .body { driver.upstreamCutBody() } else { driver.tunnelEnded(wasReset: true) }
     case .idle, .dead: break
     }
   }
