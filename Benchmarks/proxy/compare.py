@@ -1,6 +1,6 @@
 """Outrider beside Envoy, HAProxy and nginx, in one interleaved run; prints Markdown tables with ratios.
 
-    python3 Benchmarks/proxy/compare.py [--rows plain,tls] [--rotations 5] [--seconds 2] [--only outrider,haproxy] [--check]
+    python3 Benchmarks/proxy/compare.py [--rows plain,tls] [--rotations 5] [--seconds 2] [--only NAMES] [--check]
 
 How it measures: each proxy has one worker thread and is pinned to core 0; the load generator and the upstream are
 pinned to core 1. Within a row, bursts are short and take turns (A B C D, A B C D, …), since machines drift. A cell is

@@ -2,10 +2,10 @@
  *
  *     constant_rate PORT CONNECTIONS REQUESTS_PER_SECOND SECONDS < request
  *
- * A request that is due while every connection is busy waits for one, and its wait counts: a proxy that stalls is charged
- * with every request that it held up. HTTP/1.1 with Content-Length on 127.0.0.1; one thread that sleeps between two due
- * times, since the upstream shares its core. The first tenth of the requests warms and is left out of the percentiles.
- * Prints a line of JSON; exits 1 with a message when anything but 200 comes back. */
+ * A request that is due while every connection is busy waits for one, and its wait counts: a proxy that stalls is
+ * charged with every request that it held up. HTTP/1.1 with Content-Length on 127.0.0.1; one thread that sleeps between
+ * two due times, since the upstream shares its core. The first tenth of the requests warms and is left out of
+ * the percentiles. Prints a line of JSON; exits 1 with a message when anything but 200 comes back. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <errno.h>
@@ -56,7 +56,8 @@ static int opened(long port) {
   struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons((uint16_t)port)};
   to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   int yes = 1, s = socket(AF_INET, SOCK_STREAM, 0);
-  if (s < 0 || connect(s, (struct sockaddr *)&to, sizeof to)) stop("cannot connect to port %ld: %s", port, strerror(errno));
+  if (s < 0 || connect(s, (struct sockaddr *)&to, sizeof to))
+    stop("cannot connect to port %ld: %s", port, strerror(errno));
   setsockopt(s, IPPROTO_TCP, TCP_NODELAY, &yes, sizeof yes);
   return s;
 }

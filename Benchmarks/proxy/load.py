@@ -50,7 +50,8 @@ def pinned(server, argv, seconds, **more):
 
 def found(pattern, text, server):
     match = re.search(pattern, text, re.M)
-    return match or sys.exit(f"{server.name}: the generator's answer is not understood; no '{pattern}' in\n{text[-2000:]}")
+    return match or sys.exit(
+        f"{server.name}: the generator's answer is not understood; no '{pattern}' in\n{text[-2000:]}")
 
 
 def wrk(server, seconds, directory, connections):
@@ -69,8 +70,8 @@ def wrk(server, seconds, directory, connections):
 def new_connections(server, seconds, directory, connections):
     """A new TLS 1.3 connection for every request: h2load in HTTP/1.1, some connections at once, again and again.
 
-    h2load never resumes a session, and it switches Nagle's algorithm off. (ab does not: the servers that send their
-    session tickets early would wait 40 ms for its request.)
+    h2load never resumes a session, and it switches Nagle's algorithm off. (ab does not: servers that send their
+    session tickets with the first reply would wait 40 ms for its request.)
     """
     requests, took, end = 0, 0.0, time.monotonic() + seconds
     while time.monotonic() < end:

@@ -17,7 +17,10 @@ def ratio(results, name, bases, key):
 
 
 def table(columns, results):
-    """`columns` maps a heading to (all results of a load, proxy, its bursts) → text; `results` is {load: {proxy: bursts}}."""
+    """`columns` maps a heading to (all results of a load, proxy, its bursts) → text.
+
+    `results` is {load: {proxy: bursts}}.
+    """
     lines = ["| " + " | ".join(["Proxy", "Load", *columns]) + " |", "|" + " --- |" * (len(columns) + 2)]
     for load, rows in results.items():
         for name, bursts in rows.items():
@@ -46,7 +49,8 @@ REQUESTS = {
     "requests/s": number("rate"), "CPU µs/request (user+sys)": processor,
     "× HAProxy": against("HAProxy", "cpu"), "× nginx": against("nginx", "cpu"), "× Envoy": against("Envoy", "cpu"),
     "p50 µs": number("p50"), "p99 µs": number("p99"), "p50 × HAProxy": against("HAProxy", "p50"),
-    "RSS MiB idle → loaded": lambda rows, name, bursts: f"{middle(bursts, 'rss 0'):.1f} → {middle(bursts, 'rss'):.1f}",
+    "RSS MiB idle → loaded": lambda rows, name, bursts:
+        f"{middle(bursts, 'rss 0'):.1f} → {middle(bursts, 'rss'):.1f}",
 }
 HANDSHAKES = {
     "handshakes/s": number("rate"), "CPU µs each (user+sys)": processor,

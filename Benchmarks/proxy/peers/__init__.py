@@ -2,7 +2,7 @@
 
 from . import envoy, haproxy, nginx, outrider
 
-# Each starts a proxy: (shape, port of the upstream, a directory that it makes, certificate) → Server, or NotSupported.
+# Each starts a proxy: (shape, port of the upstream, directory to make, certificate) → Server, or NotSupported.
 STARTERS = {
     "outrider": outrider.start,
     "haproxy": haproxy.start,

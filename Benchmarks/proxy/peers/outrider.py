@@ -37,7 +37,7 @@ def start(shape, upstream, directory, certificate=None):
         [binary, "validate", "--config", str(file)], capture_output=True, text=True, timeout=30, cwd=directory)
     young = "http2" in shape
     if checked.returncode and young:
-        raise NotSupported("this binary knows no such configuration: " + first_error(checked.stderr + checked.stdout))
+        raise NotSupported(first_error(checked.stderr + checked.stdout).replace(f"{directory}/", ""))
     if checked.returncode:
         sys.exit(f"Outrider refuses the configuration of the benchmark:\n{checked.stderr}{checked.stdout}")
     worker = []
