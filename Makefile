@@ -3,7 +3,9 @@
 SWIFT ?= swift
 BUILD := .build
 STATIC_LIBRARIES := .build-static-libs
-RELEASE_FLAGS := -c release --product outrider --scratch-path $(BUILD) -Xswiftc -enforce-exclusivity=unchecked
+# lld packs the relative relocations of a position-independent binary: 2 MB less, and less to do at each start.
+RELEASE_FLAGS := -c release --product outrider --scratch-path $(BUILD) -Xswiftc -enforce-exclusivity=unchecked \
+  -Xswiftc -use-ld=lld -Xlinker -z -Xlinker pack-relative-relocs
 # The binary that the scenario tests run; `make test OUTRIDER=dist/outrider` runs them on the release build.
 OUTRIDER ?= $(CURDIR)/$(BUILD)/debug/outrider
 PYTEST := .venv/bin/python -m pytest -p no:osmem -q
@@ -11,8 +13,8 @@ PYTEST := .venv/bin/python -m pytest -p no:osmem -q
 FILTER ?=
 SCENARIO ?=
 
-.PHONY: help build static test test-swift test-servers test-scenarios check lint format gate bench bench-check demo \
-  clean setup-build setup-test setup-bench FORCE
+.PHONY: help build static test test-swift test-servers test-scenarios sanitize check lint format gate bench \
+  bench-check demo clean setup-build setup-test setup-bench FORCE
 .DEFAULT_GOAL := build
 
 help: ## This list
@@ -45,6 +47,8 @@ static: setup-build $(STATIC_LIBRARIES)/.linked ## The fully static binary for i
 	@strip -o dist/outrider-static \
 	  "$$($(SWIFT) build -c release --scratch-path .build-static --show-bin-path)/outrider"
 	@! readelf -d dist/outrider-static | grep NEEDED || { echo "dist/outrider-static still needs the above" >&2; exit 1; }
+	@state=$$(mktemp -d) && dist/outrider-static version && dist/outrider-static run --state $$state -- true && rm -rf $$state
+	@ls -l dist/outrider-static | awk '{ printf "dist/outrider-static: %.1f MB\n", $$5 / 1e6 }'
 
 test: test-swift test-servers test-scenarios ## Every test: Swift, the test servers, the scenarios
 
@@ -59,6 +63,13 @@ test-servers: setup-test ## The tests of the fault-injecting test servers
 
 test-scenarios: setup-test $(BUILD)/debug/outrider ## The real binary against real peers (SCENARIO="-k …" for some)
 	OUTRIDER=$(OUTRIDER) $(PYTEST) Tests/Scenarios $(SCENARIO)
+
+# Everything that has threads; the rest is pure. A build of its own: ten minutes and 2 GB.
+SANITIZED := TrafficProxyTests|LogShipperTests|SecretAgentTests|SecretsTests|SupervisorTests|AdminTests|TelemetryTests
+sanitize: setup-test ## The Swift tests that use threads, under the thread sanitizer
+	$(SWIFT) build --build-tests --sanitize=thread --scratch-path .build-tsan
+	TSAN_OPTIONS="exitcode=66 suppressions=$(CURDIR)/dev/tsan.supp" $(SWIFT) test --skip-build \
+	  --sanitize=thread --no-parallel --scratch-path .build-tsan --filter '$(or $(FILTER),$(SANITIZED))'
 
 check: lint gate ## Format, warnings, import rules, what is linked, size and idle memory
 
@@ -93,4 +104,4 @@ setup-bench:
 	@dev/setup.sh bench
 
 clean: ## Removes what was built (not .venv)
-	rm -rf $(BUILD) .build-static $(STATIC_LIBRARIES) dist
+	rm -rf $(BUILD) .build-static .build-tsan $(STATIC_LIBRARIES) dist

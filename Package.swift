@@ -59,6 +59,7 @@ let package = Package(
     room("HTTP1", [nio]),
     room("HTTP2", ["HTTP1", nio]),
     room("Traffic", ["Resilience", "Telemetry", "Vocabulary"]),
+    room("Interception", ["Vocabulary"]),
     room("Logs", ["Telemetry", "Vocabulary", "CLinux", "CPCRE2", "CZlib"]),
     room("Secrets", ["Resilience", "Telemetry", "Vocabulary", "CLinux", crypto, cryptoExtras]),
 
@@ -72,7 +73,8 @@ let package = Package(
     room(
       "LogShipper",
       [
-        "Logs", "Secrets", "Telemetry", "Threads", "Vocabulary", "Resilience", "CLinux", nio, nioHTTP1, nioPosix, nioSSL,
+        "Logs", "Secrets", "Telemetry", "Threads", "Vocabulary", "Resilience", "CLinux", nio, nioHTTP1, nioPosix,
+        nioSSL,
         asyncHTTPClient, logging,
       ]),
     room(
@@ -101,7 +103,7 @@ let package = Package(
       name: "outrider",
       dependencies: [
         "CLinux", "Vocabulary", "Threads", "Resilience", "Telemetry", "HTTP1", "Traffic", "Logs", "Secrets",
-        "TrafficProxy", "LogShipper", "SecretAgent", "Supervisor", "ConfigurationFile", "Admin",
+        "TrafficProxy", "LogShipper", "SecretAgent", "Supervisor", "ConfigurationFile", "Admin", "Interception",
         nio, nioPosix, logging, asyncHTTPClient,
         .product(name: "NIOHTTP1", package: "swift-nio"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
@@ -122,6 +124,11 @@ let package = Package(
       name: "supervisor-host", dependencies: ["Supervisor"], path: "Tests/Programs/SupervisorHost",
       swiftSettings: strict),
 
+    // A log pipeline that kills itself when told: the peer of LogShipperTests.
+    .executableTarget(
+      name: "log-host", dependencies: ["LogShipper", "Logs", "Telemetry", nioPosix, logging],
+      path: "Tests/Programs/LogHost", swiftSettings: strict),
+
     tests("Vocabulary", ["Resilience"]),
     tests("Resilience"),
     tests("Telemetry"),
@@ -129,6 +136,7 @@ let package = Package(
     // NIOHPACK is the oracle of our own HPACK.
     tests("HTTP2", ["HTTP1", nio, .product(name: "NIOHPACK", package: "swift-nio-http2")]),
     tests("Traffic", ["Vocabulary", "Telemetry", "Resilience"]),
+    tests("Interception", ["Vocabulary"]),
     tests("Logs", ["Vocabulary", "Telemetry", "Resilience"]),
     tests("Secrets", ["Vocabulary", "Telemetry", "Resilience", "CZlib", crypto]),
     tests(
@@ -137,7 +145,7 @@ let package = Package(
         "Traffic", "HTTP1", "HTTP2", "Telemetry", "Vocabulary", "Secrets", "CLinux", nio, nioPosix, nioSSL, nioTLS,
         logging,
       ]),
-    tests("LogShipper", ["Logs", "Telemetry", "Vocabulary", "Secrets", "CLinux", nio, nioPosix, logging]),
+    tests("LogShipper", ["Logs", "Telemetry", "Vocabulary", "Secrets", "CLinux", "log-host", nio, nioPosix, logging]),
     tests(
       "SecretAgent",
       [

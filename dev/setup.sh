@@ -45,10 +45,13 @@ packages_of_test='
 age age
 age age-keygen
 nginx-light nginx
+nftables nft
+iproute2 ip
 libnginx-mod-stream /usr/lib/nginx/modules/ngx_stream_module.so
 haproxy haproxy
 postgresql /usr/bin/pg_ctlcluster
 postgresql-client psql
+openssl openssl
 wrk wrk
 openssl openssl
 nghttp2-client h2load

@@ -4,11 +4,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
+#include <link.h>
 #include <poll.h>
 #include <pwd.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -215,3 +217,29 @@ int outrider_pipe_is_finished(int descriptor) {
   if (poll(&entry, 1, 0) < 1) return 0;
   return (entry.revents & (POLLHUP | POLLERR)) != 0 && (entry.revents & POLLIN) == 0;
 }
+
+/// Read-only segments of the program and its libraries. Relocated ones lie in writable segments and are left alone.
+static int release_object(struct dl_phdr_info *info, size_t size, void *seen) {
+  (void)size;
+  // The program comes first and has no name; everything else without a path is not a file.
+  int *count = seen;
+  if ((*count)++ > 0 && (info->dlpi_name == NULL || info->dlpi_name[0] != '/')) return 0;
+  uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE);
+  for (int i = 0; i < info->dlpi_phnum; i++) {
+    const ElfW(Phdr) *segment = &info->dlpi_phdr[i];
+    if (segment->p_type != PT_LOAD || (segment->p_flags & PF_W)) continue;
+    uintptr_t start = (info->dlpi_addr + segment->p_vaddr) & ~(page - 1);
+    uintptr_t end = info->dlpi_addr + segment->p_vaddr + segment->p_memsz;
+    madvise((void *)start, end - start, MADV_DONTNEED);
+  }
+  return 0;
+}
+
+void outrider_release_file_pages(void) {
+  int seen = 0;
+  dl_iterate_phdr(release_object, &seen);
+}
+
+int outrider_memory(void) { return memfd_create("outrider", MFD_CLOEXEC | MFD_ALLOW_SEALING); }
+
+int outrider_is_memory(int descriptor) { return fcntl(descriptor, F_GET_SEALS) >= 0; }

@@ -9,6 +9,7 @@ final class ConfigurationDecoder {
   let input: ConfigurationInput
   let report: ProblemReport
   let root: TreeView
+  let files: ConfigurationFiles
   /// Values that do not stand in the tree, by path, for the explanation.
   var overrides: [String: Explanation.Leaf] = [:]
   /// Names that exist by default, by the path of their map.
@@ -20,7 +21,8 @@ final class ConfigurationDecoder {
   /// What was decoded of `secrets`, for references to whole secrets.
   var decodedSecrets = SecretsConfiguration()
 
-  init(input: ConfigurationInput, report: ProblemReport, root: TreeView) {
+  init(input: ConfigurationInput, report: ProblemReport, root: TreeView, files: ConfigurationFiles) {
+    self.files = files
     self.input = input
     self.report = report
     self.root = root
@@ -34,10 +36,29 @@ final class ConfigurationDecoder {
     value.traffic = traffic(app: value.app)
     value.logs = logs(root["logs"], hasListeners: !(value.traffic.inbound + value.traffic.outbound).isEmpty)
     value.admin = admin(root["admin"])
+    value.traffic.reserved = value.admin.listen.map { [$0] } ?? []
     value.shutdown = shutdown(root["shutdown"])
+    value.app.proxy = proxyForApp(value.traffic)
     value.stateDirectory = stateDirectory(value.app)
     AddressConflicts(decoder: self).check(value)
     return value
+  }
+
+  /// The first forward proxy that the app can reach, as a URL.
+  private func proxyForApp(_ traffic: TrafficConfiguration) -> String? {
+    let view = root["app"]["proxy_env"]
+    guard view.bool == true else { return nil }
+    for listener in traffic.outbound where listener.forwardProxy != nil {
+      for case .tcp(let host, let port) in listener.listen where port > 0 {
+        let isEverywhere = host.isEmpty || host == "0.0.0.0" || host == "::"
+        let name = isEverywhere ? "127.0.0.1" : host.contains(":") ? "[\(host)]" : host
+        return "http://\(name):\(port)"
+      }
+    }
+    view.error(
+      "`app.proxy_env` needs an outbound listener with `forward_proxy: true` on a port",
+      "add `egress: { listen: \"127.0.0.1:3128\", forward_proxy: true }` to `outbound`")
+    return nil
   }
 
   /// Reports references to secrets that nobody declares; gives the template back.

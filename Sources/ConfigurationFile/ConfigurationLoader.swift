@@ -33,33 +33,40 @@ package struct LoadedConfiguration: Sendable {
   /// Absolute paths of the files read, the main one first; empty = no file.
   package var files: [String]
   package var explanation: Explanation
+  /// All that was read.
+  package var image: ConfigurationImage
 }
 
 package enum ConfigurationLoader {
-  /// Reads, checks and decodes; all problems are thrown at once.
-  package static func load(_ input: ConfigurationInput) throws(ConfigurationProblems) -> LoadedConfiguration {
+  /// Reads, checks and decodes; all problems are thrown at once. With an image, files are read from it instead of disk.
+  package static func load(
+    _ input: ConfigurationInput, from image: ConfigurationImage? = nil
+  ) throws(ConfigurationProblems) -> LoadedConfiguration {
     let report = ProblemReport()
-    let files = FileSet(report: report, environment: input.environment)
+    let source = ConfigurationFiles(image)
+    let files = FileSet(report: report, environment: input.environment, files: source)
     var tree: Node?
-    if let path = mainFile(input) {
+    if let path = mainFile(input, source) {
       tree = files.load(FilePath.absolute(path, from: input.workingDirectory), shownAs: path)
     }
     if let whole = tree {
       tree = TreeCheck(report: report, environment: input.environment).check(whole, .record(KeyTable.root), "")
     }
-    let decoder = ConfigurationDecoder(input: input, report: report, root: TreeView(tree, report: report))
+    let decoder = ConfigurationDecoder(
+      input: input, report: report, root: TreeView(tree, report: report), files: source)
     let value = decoder.decode()
     guard report.isEmpty else {
       throw ConfigurationProblems(rendered: report.render(), count: report.count)
     }
     let explanation = ExplanationBuilder(report: report, overrides: decoder.overrides, implied: decoder.implied).build(
       tree)
-    return LoadedConfiguration(value: value, files: files.paths + decoder.extraFiles, explanation: explanation)
+    return LoadedConfiguration(
+      value: value, files: files.paths + decoder.extraFiles, explanation: explanation, image: source.image)
   }
 
-  private static func mainFile(_ input: ConfigurationInput) -> String? {
+  private static func mainFile(_ input: ConfigurationInput, _ files: ConfigurationFiles) -> String? {
     if let path = input.path { return path }
     let standard = FilePath.absolute("outrider.yaml", from: input.workingDirectory)
-    return FileSet.exists(standard) ? "outrider.yaml" : nil
+    return files.exists(standard) ? "outrider.yaml" : nil
   }
 }

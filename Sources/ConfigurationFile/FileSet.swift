@@ -10,17 +10,19 @@ final class FileSet {
   private(set) var paths: [String] = []
 
   private let environment: [String: String]
+  private let files: ConfigurationFiles
 
-  init(report: ProblemReport, environment: [String: String]) {
+  init(report: ProblemReport, environment: [String: String], files: ConfigurationFiles) {
     self.report = report
     self.environment = environment
+    self.files = files
   }
 
   /// nil = the file is empty or cannot be read; the report has the reason.
   func load(_ path: String, shownAs name: String) -> Node? {
     guard var tree = read(path, name, includedFrom: nil) ?? emptyTree(path) else { return nil }
     let directory = FilePath.directory(of: path) + "/outrider.d"
-    for entry in Self.yamlFiles(in: directory) {
+    for entry in files.yamlFiles(in: directory) {
       let shown =
         FilePath.directory(of: name) == "."
         ? "outrider.d/\(entry)" : FilePath.directory(of: name) + "/outrider.d/\(entry)"
@@ -44,7 +46,7 @@ final class FileSet {
       return nil
     }
     let bytes: [UInt8]
-    switch Self.bytes(of: path, limit: Self.maxBytes) {
+    switch files.bytes(of: path, limit: Self.maxBytes) {
     case .success(let content): bytes = content
     case .failure(let failure):
       report.error(mark, "cannot read \(name): \(failure.reason)", failure.wayOut)
@@ -147,7 +149,7 @@ final class FileSet {
     }
   }
 
-  private static func yamlFiles(in directory: String) -> [String] {
+  static func yamlFiles(in directory: String) -> [String] {
     guard let stream = opendir(directory) else { return [] }
     defer { closedir(stream) }
     var names: [String] = []

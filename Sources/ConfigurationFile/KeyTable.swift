@@ -40,7 +40,10 @@ enum KeyTable {
           .key("signal", .signal, "SIGTERM", "Asks the app to stop."),
           .key("grace", .duration, "30s", "After this the app is killed."),
         ], "How the app is stopped."),
-    ] + Key.planned("proxy_env")
+      .key(
+        "proxy_env", .boolean, "false",
+        "Tells the app the forward proxy in `HTTP_PROXY`, `HTTPS_PROXY` and `NO_PROXY`; `env` wins over them."),
+    ]
 
   static let ready: [Key] = [
     .key("http", .urlPath, nil, "Ready when GET of this path answers 2xx or 3xx."),

@@ -30,6 +30,9 @@ extension KeyTable {
         nil,
         "Limits of this listener."),
       .key(
+        "transparent", .boolean, "false",
+        "Takes connections that the kernel redirected (`outrider intercept up`); they go where they were going."),
+      .key(
         "proxy_protocol", .choice(["off", "v1", "v2"]), "off",
         "The PROXY header that every connection must begin with; connections without it are refused."),
       .key(
@@ -41,8 +44,19 @@ extension KeyTable {
           ])), "true",
         "Access records."),
       .key("tls", .record(listenerTLS), nil, "Terminates TLS."),
-    ] + Key.planned("authorize", "forward_proxy", "transparent")
+    ] + (inbound ? [] : [forwardProxy]) + Key.planned("authorize")
   }
+
+  private static let forwardProxy = Key.key(
+    "forward_proxy",
+    .leafOr(
+      .boolean,
+      .record([
+        .key("hosts", .oneOrList(.leaf(.text)), nil, "`name`, `*.suffix`, address or range; every host when absent."),
+        .key("ports", .oneOrList(.leaf(.integer(1...65535))), nil, "Every port when absent."),
+      ])), "false",
+    "Requests that no route takes go where they say themselves: absolute-form and CONNECT. Never to the sidecar itself."
+  )
 
   private static let retriesSummary =
     "Tries after the first. A number also adds `gateway-error` and, for idempotent methods, `reset`; 0 switches all off."

@@ -205,7 +205,7 @@ extension ConfigurationDecoder {
 
   private func templateFile(_ view: TreeView) -> SecretTemplate? {
     guard let path = view.filePath else { return nil }
-    switch FileSet.bytes(of: path, limit: 1 << 20) {
+    switch files.bytes(of: path, limit: 1 << 20) {
     case .failure(let failure):
       view.error("`\(view.path)`: cannot read \(path): \(failure.reason)", failure.wayOut)
       return nil

@@ -93,6 +93,13 @@ extension ConfigurationDecoder {
     var listener = ListenerConfiguration(name: name, direction: direction, listen: addresses)
     view["protocol"].choice(ListenerConfiguration.ListenerProtocol.self).assign(to: &listener.listenerProtocol)
     listener.proxyProtocol = view["proxy_protocol"].choice(ProxyHeader.Version.self)
+    listener.forwardProxy = forwardProxy(view["forward_proxy"])
+    view["transparent"].bool.assign(to: &listener.isTransparent)
+    if listener.isTransparent, listener.forwardProxy != nil || listener.proxyProtocol != nil {
+      view["transparent"].error(
+        "`\(view.path)` cannot be transparent and \(listener.forwardProxy != nil ? "a forward proxy" : "take PROXY headers")",
+        "use two listeners")
+    }
     view["timeout"].duration.assign(to: &listener.timeout)
     view["idle_timeout"].duration.assign(to: &listener.idleTimeout)
     view["head_timeout"].duration.assign(to: &listener.headTimeout)
@@ -114,6 +121,9 @@ extension ConfigurationDecoder {
       }
       listener.listenerProtocol = .tcp
     }
+    if listener.forwardProxy != nil, listener.listenerProtocol == .tcp {
+      view["protocol"].error("`\(view.path)` is a forward proxy, which speaks HTTP", "remove `protocol`")
+    }
     if listener.listenerProtocol == .tcp, view["routes"].exists {
       view["routes"].error("`\(view.path)` is a TCP listener and cannot have routes", "use `to`, or `protocol: http`")
     }
@@ -125,9 +135,19 @@ extension ConfigurationDecoder {
     _ name: String, _ view: TreeView, _ direction: Direction, _ rules: ClusterReferences
   ) -> RouteConfiguration? {
     let hasRoutes = !(view["routes"].node?.sequence ?? []).isEmpty
+    let forward = view["forward_proxy"]
+    let isForward = forward.isScalar ? forward.bool == true : forward.exists
+    if isForward, view["to"].exists {
+      view["to"].error(
+        "`\(view.path)` is a forward proxy and cannot have `to`", "use `routes` for what is not to go where it says")
+      return nil
+    }
+    if isForward { return nil }
     if view["to"].exists {
       return rules.action(view["to"], listener: name, direction, part: nil).map(RouteConfiguration.init(action:))
     }
+    // What no route takes goes where it was going.
+    if view["transparent"].bool == true { return nil }
     if root[direction.rawValue][name].node?.mapping == nil { return nil }
     if direction == .outbound {
       if !hasRoutes, !view.isBroken("to"), !view.isBroken("routes") {
@@ -137,6 +157,23 @@ extension ConfigurationDecoder {
     }
     if hasRoutes, rules.app.port == nil { return nil }
     return rules.appAction(at: view).map(RouteConfiguration.init(action:))
+  }
+
+  private func forwardProxy(_ view: TreeView) -> DestinationPolicy? {
+    guard view.isScalar ? view.bool == true : view.exists else { return nil }
+    var policy = DestinationPolicy()
+    if view.isScalar { return policy }
+    policy.ports = view["ports"].elements.compactMap(\.int)
+    policy.hosts = view["hosts"].elements.compactMap { element in
+      guard let text = element.text else { return nil }
+      let host = DestinationPolicy.Host(text)
+      if host == nil {
+        element.error(
+          "`\(PlainText.shown(text))` is not a host", "write `api.example.com`, `*.example.com` or `10.0.0.0/8`")
+      }
+      return host
+    }
+    return policy
   }
 
   private func accessLog(_ view: TreeView) -> ListenerConfiguration.AccessLog {

@@ -48,11 +48,16 @@ final class BulkClient: Sendable {
 
   private static func tls(_ settings: ClientTLSConfiguration) throws -> TLSConfiguration {
     var tls = TLSConfiguration.makeClientConfiguration()
-    if let ca = settings.ca { tls.trustRoots = .file(ca) }
-    if let certificate = settings.certificate {
-      tls.certificateChain = try NIOSSLCertificate.fromPEMFile(certificate).map { .certificate($0) }
+    do {
+      if let ca = settings.ca { tls.trustRoots = .certificates(try NIOSSLCertificate.fromPEMFile(ca)) }
+      if let certificate = settings.certificate {
+        tls.certificateChain = try NIOSSLCertificate.fromPEMFile(certificate).map { .certificate($0) }
+      }
+      if let key = settings.key { tls.privateKey = .privateKey(try NIOSSLPrivateKey(file: key, format: .pem)) }
+    } catch {
+      let files = [settings.ca, settings.certificate, settings.key].compactMap(\.self).joined(separator: ", ")
+      throw LogStorageError(description: "cannot use the PEM files \(files) of a sink's `tls`: \(error)")
     }
-    if let key = settings.key { tls.privateKey = .privateKey(try NIOSSLPrivateKey(file: key, format: .pem)) }
     if !settings.verify { tls.certificateVerification = .none }
     return tls
   }
@@ -77,7 +82,7 @@ final class BulkClient: Sendable {
       let answer = try await response.body.collect(upTo: Self.responseLimit)
       return .status(Int(response.status.code), Array(answer.readableBytesView))
     } catch {
-      return .failed("\(url): \(error)")
+      return .failed("\(url): \(ClientTLSConfiguration.explanation(ofError: "\(error)") ?? "\(error)")")
     }
   }
 

@@ -5,6 +5,9 @@ import Logs
 /// A failure of the log pipeline's files, with the place and the way out.
 package struct LogStorageError: Error, CustomStringConvertible {
   package var description: String
+
+  init(description: String) { self.description = description }
+
   init(_ what: String, _ path: String, _ code: CInt, _ wayOut: String) {
     description = "\(what) '\(path)': \(String(cString: strerror(code))); \(wayOut)"
   }

@@ -6,6 +6,9 @@ package struct SeededRandom: RandomNumberGenerator, Sendable {
   @inlinable
   package init(seed: UInt64) { state = seed }
 
+  /// One that begins anywhere.
+  package init() { self.init(seed: .random(in: .min ... .max)) }
+
   @inlinable
   package mutating func next() -> UInt64 {
     state &+= 0x9e37_79b9_7f4a_7c15

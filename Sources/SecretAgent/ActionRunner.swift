@@ -1,4 +1,5 @@
 import Logging
+import Resilience
 import Secrets
 
 /// Runs change actions. A failing one is tried again by itself with backoff; the fetch that led to it is not repeated.
@@ -36,7 +37,7 @@ actor ActionRunner {
   }
 
   private func run(_ action: ChangeAction) async {
-    var random = SystemRandomNumberGenerator()
+    var random = SeededRandom()
     var backoff = FailureBackoff(first: retry)
     while !Task.isCancelled {
       running[action] = false

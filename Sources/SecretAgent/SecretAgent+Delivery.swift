@@ -1,4 +1,5 @@
 import Logging
+import Resilience
 import Secrets
 import Synchronization
 import Vocabulary
@@ -31,7 +32,7 @@ extension SecretAgent {
   }
 
   func deliverChanges() async {
-    var random = SystemRandomNumberGenerator()
+    var random = SeededRandom()
     var backoff = FailureBackoff(first: timings.retry)
     while !Task.isCancelled {
       guard await changes.wait(for: .seconds(3600)) else { continue }

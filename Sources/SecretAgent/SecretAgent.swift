@@ -1,5 +1,6 @@
 package import Logging
 package import NIOCore
+import Resilience
 package import Secrets
 import Synchronization
 package import Telemetry
@@ -35,6 +36,7 @@ package final class SecretAgent: Sendable {
   private let metrics: MetricRegistry
   private let group: any EventLoopGroup
   let runner: ActionRunner
+  private let onWait: (@Sendable (String) -> Void)?
   let state = Mutex(State())
   /// Rung by every fetch result while start waits.
   let progress = Doorbell()
@@ -45,20 +47,22 @@ package final class SecretAgent: Sendable {
 
   /// Relative paths in `configuration` are relative to `baseDirectory`. `onAction` carries out a change action and
   /// returns whether it worked; a failing one is tried again. After a reload `inheritance` is what the agent before
-  /// handed over.
+  /// handed over. `onWait` hears what start waits for, at each change, and the empty text at its end; without it a line
+  /// is logged every five seconds.
   package convenience init(
     configuration: SecretsConfiguration, baseDirectory: String, metrics: MetricRegistry, group: any EventLoopGroup,
-    logger: Logger, inheritance: SecretInheritance? = nil,
+    logger: Logger, inheritance: SecretInheritance? = nil, onWait: (@Sendable (String) -> Void)? = nil,
     onAction: @escaping @Sendable (ChangeAction) async -> Bool
   ) {
     self.init(
       configuration: configuration, baseDirectory: baseDirectory, metrics: metrics, group: group, logger: logger,
-      inheritance: inheritance, timings: AgentTimings(), onAction: onAction)
+      inheritance: inheritance, timings: AgentTimings(), onWait: onWait, onAction: onAction)
   }
 
   init(
     configuration: SecretsConfiguration, baseDirectory: String, metrics: MetricRegistry, group: any EventLoopGroup,
     logger: Logger, inheritance: SecretInheritance? = nil, timings: AgentTimings,
+    onWait: (@Sendable (String) -> Void)? = nil,
     onAction: @escaping @Sendable (ChangeAction) async -> Bool
   ) {
     self.configuration = configuration
@@ -68,6 +72,7 @@ package final class SecretAgent: Sendable {
     self.logger = logger
     self.timings = timings
     self.inheritance = inheritance
+    self.onWait = onWait
     book = inheritance?.book ?? SecretBook()
     ledger = inheritance?.ledger ?? SecretLedger(metrics: metrics, book: book)
     runner = ActionRunner(retry: timings.retry, logger: logger, onAction: onAction)
@@ -241,7 +246,7 @@ package final class SecretAgent: Sendable {
   }
 
   private func poll(_ value: SecretValueConfiguration, _ path: String, _ store: VaultStore) async {
-    var random = SystemRandomNumberGenerator()
+    var random = SeededRandom()
     var schedule = RefreshSchedule(interval: value.refresh)
     let bell = polls[value.name] ?? Doorbell()
     while !Task.isCancelled {
@@ -269,7 +274,9 @@ package final class SecretAgent: Sendable {
 
   private func waitForValues(within limit: Duration?) async throws {
     var notice = SystemTime.uptime + timings.notice
+    var said = ""
     let deadline = limit.map { SystemTime.uptime + $0 }
+    defer { onWait?("") }
     while true {
       let (mine, isStopped) = state.withLock { ($0.names, $0.isStopped) }
       if isStopped { throw CancellationError() }
@@ -282,10 +289,13 @@ package final class SecretAgent: Sendable {
           description: "secret `\(awaited[0].name)` did not come within \(DurationText.format(limit)): "
             + awaited[0].reason)
       }
+      let names = awaited.map { "`\($0.name)`" }.joined(separator: ", ")
+      let text = "\(awaited.count == 1 ? "secret" : "secrets") \(names): \(awaited[0].reason)"
+      if let onWait, text != said { onWait(text) }
+      said = text
       if now >= notice {
         notice = now + timings.notice
-        let names = awaited.map { "`\($0.name)`" }.joined(separator: ", ")
-        logger.warning("waiting for \(awaited.count == 1 ? "secret" : "secrets") \(names): \(awaited[0].reason)")
+        if onWait == nil { logger.warning("waiting for \(text)") }
       }
       _ = await progress.wait(for: max(min(notice, deadline ?? notice) - now, .milliseconds(1)))
     }

@@ -77,6 +77,7 @@ struct VaultClient: Sendable {
   private static func failure(_ error: any Error, _ timeout: Duration) -> VaultFailure {
     if error is NIOTooManyBytesError { return .malformed("the reply is larger than 4 MiB") }
     let text = "\(error)"
+    if let explanation = ClientTLSConfiguration.explanation(ofError: text) { return .unreachable(explanation) }
     if text.contains("Connection refused") { return .unreachable("connection refused") }
     if let failure = error as? NIOConnectionError, failure.connectionErrors.isEmpty {
       return .unreachable("the name \(failure.host) cannot be resolved")

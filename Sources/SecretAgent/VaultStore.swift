@@ -1,5 +1,6 @@
 import Logging
 import NIOHTTP1
+import Resilience
 import Secrets
 import Telemetry
 import Vocabulary
@@ -24,7 +25,7 @@ actor VaultStore {
   private var isEnded = false
   /// Reads that wait for the outcome of the first login.
   private var waiting: [CheckedContinuation<Void, Never>] = []
-  private var random = SystemRandomNumberGenerator()
+  private var random = SeededRandom()
 
   init(
     name: String, configuration: VaultConfiguration, client: VaultClient, book: SecretBook, logger: Logger,

@@ -153,7 +153,7 @@ package final class SecretBook: Sendable {
         reference, "secret `\(reference.name)` has no field `\(reference.field)`; it has \(known)")
     } else {
       throw SecretTemplateError(
-        reference, "secret `\(reference.name)` is not there (yet): see `outrider secrets status`")
+        reference, "secret `\(reference.name)` is not there (yet): see `outrider status`")
     }
     for filter in filters { value = try SecretFilter.apply(filter, to: value, of: reference) }
     return value

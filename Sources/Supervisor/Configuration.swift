@@ -36,6 +36,8 @@ package struct AppConfiguration: Sendable, Equatable {
   package var user: String? = nil
   package var group: String? = nil
   package var environment: [Variable] = []
+  /// The URL of the forward proxy that the app is told of; nil = none.
+  package var proxy: String? = nil
   package var port: Int? = nil
   package var address = "127.0.0.1"
   /// nil = ready once started.

@@ -6,6 +6,8 @@ package struct TrafficConfiguration: Sendable, Equatable {
   package var outbound: [ListenerConfiguration] = []
   /// Named clusters, and those that a listener's or route's `to:` URL implies.
   package var clusters: [ClusterConfiguration] = []
+  /// What else the sidecar listens on: the admin API. No destination that a client names leads there.
+  package var reserved: [Address] = []
   /// Event loops; nil = one per core, at most 4.
   package var threads: Int? = nil
   package var maxHeadBytes = 64 << 10
@@ -46,6 +48,10 @@ package struct ListenerConfiguration: Sendable, Equatable {
   package var listenerProtocol: ListenerProtocol = .auto
   /// The PROXY header that every connection must begin with; nil = none.
   package var proxyProtocol: ProxyHeader.Version? = nil
+  /// Takes connections that the kernel redirected; they go where they were going.
+  package var isTransparent = false
+  /// Requests that no route takes go where they say themselves, within this policy; nil = they do not.
+  package var forwardProxy: DestinationPolicy? = nil
   /// First match wins; the last one matches everything unless the listener has no `to`.
   package var routes: [RouteConfiguration] = []
   /// Until the response head is complete, all tries included; zero = none.

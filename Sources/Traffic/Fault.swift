@@ -3,7 +3,7 @@ package import Vocabulary
 /// Every error that the proxy answers by itself: its status, its RFC 9209 error type, its response flag and its blame.
 package enum Fault: UInt8, Sendable, CaseIterable {
   case badRequest, notHTTP, headTooLarge, versionNotSupported, requestTimeout
-  case noRoute, connectRefusedByPolicy, noEndpoint, missingSecret
+  case noRoute, connectRefusedByPolicy, destinationDenied, noEndpoint, missingSecret
   case overflow, dnsFailure
   case connectionRefused, connectionTimeout, connectionReset, upstreamProtocol
   case routeTimeout, tryTimeout, streamIdle
@@ -20,6 +20,7 @@ package enum Fault: UInt8, Sendable, CaseIterable {
     case .requestTimeout: 408
     case .noRoute: 404
     case .connectRefusedByPolicy: 405
+    case .destinationDenied: 403
     case .noEndpoint, .missingSecret, .overflow, .dnsFailure, .connectionRefused: 503
     case .tlsCertificate, .tlsUntrusted, .tlsRefused, .tlsProtocol, .tlsUnavailable: 503
     case .connectionReset, .upstreamProtocol: 502
@@ -33,7 +34,7 @@ package enum Fault: UInt8, Sendable, CaseIterable {
     case .badRequest, .notHTTP, .headTooLarge, .versionNotSupported: "http_request_error"
     case .requestTimeout: "http_request_error"
     case .noRoute: "destination_not_found"
-    case .connectRefusedByPolicy: "http_request_denied"
+    case .connectRefusedByPolicy, .destinationDenied: "http_request_denied"
     case .noEndpoint: "destination_unavailable"
     case .missingSecret: "proxy_configuration_error"
     case .overflow: "connection_limit_reached"
@@ -54,6 +55,7 @@ package enum Fault: UInt8, Sendable, CaseIterable {
   package var flag: StaticString {
     switch self {
     case .badRequest, .notHTTP, .headTooLarge, .versionNotSupported, .connectRefusedByPolicy: "DPE"
+    case .destinationDenied: "UAEX"
     case .requestTimeout: "DT"
     case .noRoute: "NR"
     case .noEndpoint: "UH"
@@ -79,6 +81,7 @@ package enum Fault: UInt8, Sendable, CaseIterable {
     case .requestTimeout: "request_timeout"
     case .noRoute: "no_route"
     case .connectRefusedByPolicy: "connect_not_allowed"
+    case .destinationDenied: "destination_denied"
     case .noEndpoint: "no_endpoint"
     case .missingSecret: "missing_secret"
     case .overflow: "overflow"
@@ -101,7 +104,9 @@ package enum Fault: UInt8, Sendable, CaseIterable {
   /// Whose fault it is; `toApp` tells that the upstream is the app itself.
   package func blame(toApp: Bool) -> Blame {
     switch self {
-    case .badRequest, .notHTTP, .headTooLarge, .versionNotSupported, .requestTimeout, .connectRefusedByPolicy: .client
+    case .badRequest, .notHTTP, .headTooLarge, .versionNotSupported, .requestTimeout, .connectRefusedByPolicy,
+      .destinationDenied:
+      .client
     case .noRoute, .noEndpoint, .missingSecret, .tlsUntrusted, .tlsRefused, .tlsUnavailable: .config
     case .overflow: .sidecar
     case .dnsFailure, .connectionRefused, .connectionTimeout, .connectionReset, .upstreamProtocol, .routeTimeout,
@@ -120,6 +125,7 @@ package enum Fault: UInt8, Sendable, CaseIterable {
     case .requestTimeout: "the request head did not arrive in time; see the listener's head timeout"
     case .noRoute: "no route of the listener matches; add one, or a `to`"
     case .connectRefusedByPolicy: "CONNECT is not enabled on this listener"
+    case .destinationDenied: "the forward proxy does not lead there; see `forward_proxy` of the listener"
     case .noEndpoint: toApp ? "no app address is configured; set `app.port`" : "the cluster has no endpoints"
     case .missingSecret: "a secret that a field is injected from is missing; see `outrider status`"
     case .overflow: "the cluster's limits are reached; raise its `limits` or add endpoints"

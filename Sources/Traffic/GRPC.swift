@@ -67,7 +67,7 @@ extension Fault {
     case .routeTimeout, .tryTimeout: .deadlineExceeded
     case .noRoute: .unimplemented
     case .badRequest, .notHTTP, .headTooLarge, .versionNotSupported, .upstreamProtocol: .internal
-    case .connectRefusedByPolicy: .permissionDenied
+    case .connectRefusedByPolicy, .destinationDenied: .permissionDenied
     case .requestTimeout, .streamIdle: .cancelled
     case .noEndpoint, .missingSecret, .overflow, .dnsFailure, .connectionRefused, .connectionTimeout,
       .connectionReset, .tlsCertificate, .tlsUntrusted, .tlsRefused, .tlsProtocol, .tlsUnavailable:

@@ -39,6 +39,7 @@ final class ClusterShared: Sendable {
   let pending = Atomic<Int>(0)
   let retries = Atomic<Int>(0)
   private let resolution: Mutex<Resolution>
+  private let failures = Mutex<(last: String, said: String)>(("", ""))
   private let names: [(host: String, port: Int, weight: Int)]
   private let fixed: [ResolvedEndpoint]
 
@@ -110,6 +111,7 @@ final class ClusterShared: Sendable {
       case .failure(let error): failure = "`\(name.host)` does not resolve: \(error.text)"
       }
     }
+    failures.withLock { $0.last = failure }
     return resolution.withLock { state in
       if case .ready(let old) = state {
         // The last good answer is kept when a name fails.
@@ -119,6 +121,15 @@ final class ClusterShared: Sendable {
       }
       state = found.isEmpty ? .failed(failure) : .ready(found)
       return true
+    }
+  }
+
+  /// What the last resolution did not find; nil when that was said already.
+  func newFailure() -> String? {
+    failures.withLock { failures in
+      guard failures.last != failures.said else { return nil }
+      failures.said = failures.last
+      return failures.last.isEmpty ? nil : failures.last
     }
   }
 

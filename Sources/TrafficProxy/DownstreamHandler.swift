@@ -200,6 +200,7 @@ final class DownstreamHandler: ExchangeDriver, ChannelDuplexHandler, RemovableCh
     enterTunnel(NIODeadline.now().uptimeNanoseconds)
     leg.flush()
   }
+  override func beginConnectTunnel(_ leg: UpstreamLeg) { connectEstablished(leg) }
   override func tunnelFromUpstream(_ buffer: ByteBuffer) {
     if phase == .detecting { serverSpoke() }
     exchange.bytesOut += UInt64(buffer.readableBytes)

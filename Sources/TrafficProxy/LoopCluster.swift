@@ -53,6 +53,8 @@ final class LoopCluster {
   let nameBytes: [UInt8]
   let hostHeader: [UInt8]?
   let proxyProtocol: ProxyHeader.Version?
+  /// A client named it: its addresses are tried in their order, all of them, and the Host field stays the client's.
+  let isDestination: Bool
   /// Connections that were opened for clients that have not spoken yet.
   var early = 0
   /// The endpoints greeted the last client that nobody had told the protocol of.
@@ -69,8 +71,13 @@ final class LoopCluster {
   private var waiters: [ExchangeDriver] = []
   private var balancer: Balancer
 
-  init(_ shared: ClusterShared, metrics: MetricRegistry, logger: Logger, seed: UInt64) {
+  /// `destinationsOf` names the listener that such clusters are made for; they share its series.
+  init(
+    _ shared: ClusterShared, metrics: MetricRegistry, logger: Logger, seed: UInt64,
+    destinationsOf listener: String? = nil
+  ) {
     self.shared = shared
+    isDestination = listener != nil
     tlsCounters = shared.tls.map { TLSCounters($0.owner, place: $0.place, metrics: metrics, logger: logger) }
     let configuration = shared.configuration
     nameBytes = Array(configuration.name.utf8)
@@ -80,7 +87,7 @@ final class LoopCluster {
     hostHeader = configuration.hostHeader.map { Array($0.utf8) }
     budget = RetryBudget(percent: configuration.retryBudgetPercent, minimum: configuration.retryBudgetMinimum)
     balancer = Balancer(configuration.balance, seed: seed)
-    let labels = [Label("cluster", configuration.name)]
+    let labels = [Label("cluster", listener.map { "\($0)/destinations" } ?? configuration.name)]
     connectionsTotal = metrics.counter(
       "outrider_upstream_connections_total", "Connections made to upstreams.", labels)
     connectionsActive = metrics.gauge(
@@ -111,6 +118,8 @@ final class LoopCluster {
     for waiter in resumed { waiter.clusterResolved() }
   }
 
+  var keepsHost: Bool { shared.isApp || isDestination }
+
   /// HTTP/2 may be spoken, where a stream can be refused: then a request can be sent again whatever its method.
   var mayRefuse: Bool {
     switch shared.configuration.spoken {
@@ -124,6 +133,10 @@ final class LoopCluster {
 
   func pick(excluding: LoopEndpoint?, now: UInt64) -> LoopEndpoint? {
     if endpoints.count == 1 { return endpoints[0] }
+    if isDestination {
+      let others = endpoints.filter { $0 !== excluding }
+      return others.first { $0.restedUntil <= now } ?? others.first
+    }
     let excluded = excluding.flatMap { failed in endpoints.firstIndex { $0 === failed } } ?? -1
     let picked = balancer.pick(count: endpoints.count, excluding: excluded) { index in
       let endpoint = endpoints[index]

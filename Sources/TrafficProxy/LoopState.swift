@@ -17,6 +17,9 @@ final class ProxyShared: Sendable {
   let logger: Logger
   let inFlightInbound = Atomic<Int>(0)
   let inFlightOutbound = Atomic<Int>(0)
+  /// Where names are looked up: that blocks, and one slow name must not hold the others.
+  let resolver = NIOThreadPool(numberOfThreads: 4)
+  let own = OwnAddresses()
   let drainingInbound = Atomic<Bool>(false)
   let drainingOutbound = Atomic<Bool>(false)
   private let listeners = Mutex<[ListenerID: OpenConnections]>([:])
@@ -123,6 +126,10 @@ final class LoopListener {
   var routes: [LoopRoute] = []
   /// A reload took it away: what is in flight ends, every answer closes its connection.
   var isLeaving = false
+  /// Where requests lead that name their destination; nil = nowhere.
+  var destinations: Destinations?
+  /// Of intercepted connections, by cluster; made when first needed.
+  var clusterRoutes: [String: LoopRoute] = [:]
   let noRoute: RouteStats
   let nameBytes: [UInt8]
   let duration: Histogram
@@ -133,6 +140,8 @@ final class LoopListener {
   /// Nil = the listener is plaintext.
   private(set) var tlsCounters: TLSCounters?
   let refusals: Refusals
+  /// It has as many connections as it may.
+  var isFull: Bool { open.count.load(ordering: .relaxed) >= compiled.maxConnections }
 
   private let metrics: MetricRegistry
   /// Clients that broke HTTP/2 or cost too much.
@@ -185,6 +194,8 @@ final class LoopState {
   var clusters: [String: LoopCluster] = [:]
   /// Replaced by a reload while requests wait for their first resolution.
   private var leaving: [LoopCluster] = []
+  /// The same, in the order of the configuration.
+  var ordered: [LoopCluster] = []
   var downstreams: [ObjectIdentifier: DownstreamHandler] = [:]
   /// Accepted connections that speak HTTP/2.
   var multiplexed: [ObjectIdentifier: HTTP2Downstream] = [:]
@@ -250,6 +261,7 @@ final class LoopState {
     }
     clusters = next
     var kept: [ListenerID: LoopListener] = [:]
+    ordered = snapshot.clusters.compactMap { next[$0.configuration.name] }
     for compiled in snapshot.listeners {
       let old = listeners[compiled.id]
       // Connections of the other protocol go on as they began.
@@ -257,14 +269,12 @@ final class LoopState {
         old?.compiled.isTCP == compiled.isTCP ? old ?? LoopListener(compiled, shared) : LoopListener(compiled, shared)
       listener.take(compiled, shared)
       listener.routes = compiled.routes.map { route in
-        let key = "\(compiled.direction.rawValue) \(compiled.name) \(route.name) \(route.clusterName)"
-        let stats =
-          self.stats[key]
-          ?? RouteStats(
-            shared.metrics, compiled.direction, listener: compiled.name, route: route.name,
-            cluster: route.clusterName)
-        self.stats[key] = stats
-        return LoopRoute(route, next[route.clusterName], stats)
+        LoopRoute(route, next[route.clusterName], stats(compiled, route.name, route.clusterName))
+      }
+      listener.clusterRoutes = [:]
+      listener.destinations?.closeAll()
+      listener.destinations = compiled.destinationRoute.map { route in
+        Destinations(self, compiled, route, stats(compiled, route.name, "\(compiled.name)/destinations"))
       }
       kept[compiled.id] = listener
     }
@@ -287,6 +297,15 @@ final class LoopState {
     for cluster in leaving where cluster.shared === shared { cluster.update() }
     leaving.removeAll(where: \.isResolved)
     if let cluster = clusters[shared.configuration.name], cluster.shared === shared { cluster.update() }
+  }
+
+  func stats(_ compiled: CompiledListener, _ route: String, _ cluster: String) -> RouteStats {
+    let key = "\(compiled.direction.rawValue) \(compiled.name) \(route) \(cluster)"
+    let found =
+      stats[key]
+      ?? RouteStats(shared.metrics, compiled.direction, listener: compiled.name, route: route, cluster: cluster)
+    stats[key] = found
+    return found
   }
 
   /// Publishes what was recorded, once this turn of the loop is over.

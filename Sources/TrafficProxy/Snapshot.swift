@@ -110,6 +110,12 @@ final class CompiledListener: Sendable {
   /// What is not HTTP can be passed on: one cluster takes everything, and nothing is done that only HTTP allows.
   let passesTCP: Bool
   let proxyProtocol: ProxyHeader.Version?
+  /// Where requests may go that name their destination themselves; nil = nowhere.
+  let forwardPolicy: DestinationPolicy?
+  let isTransparent: Bool
+  let listen: [Address]
+  /// What such requests have in common.
+  let destinationRoute: CompiledRoute?
   let table: RouteTable
   let routes: [CompiledRoute]
   let idleTimeout: UInt64
@@ -130,6 +136,13 @@ final class CompiledListener: Sendable {
     isTCP = listener.listenerProtocol == .tcp
     isAuto = listener.listenerProtocol == .auto
     proxyProtocol = listener.proxyProtocol
+    forwardPolicy = listener.forwardProxy
+    isTransparent = listener.isTransparent
+    listen = listener.listen
+    var named = RouteConfiguration(action: .cluster("\(listener.name)/destinations"))
+    named.name = listener.isTransparent ? "original" : "destination"
+    destinationRoute =
+      listener.forwardProxy == nil && !listener.isTransparent ? nil : CompiledRoute(named, listener)
     table = RouteTable(listener.routes)
     routes = listener.routes.map { CompiledRoute($0, listener) }
     passesTCP = routes.count == 1 && listener.routes[0].match == RouteConfiguration.Match() && routes[0].isPlain

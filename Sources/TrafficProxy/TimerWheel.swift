@@ -108,7 +108,7 @@ final class TimerWheel {
 
   private func scheduleNext(_ now: UInt64) {
     for offset in 1...UInt64(Self.slots) where heads[Int((current + offset) % UInt64(Self.slots))] != nil {
-      schedule(current + offset, now)
+      if current + offset < wakeTick { schedule(current + offset, now) }
       return
     }
   }

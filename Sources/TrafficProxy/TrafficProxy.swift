@@ -35,7 +35,6 @@ package final class TrafficProxy: Sendable {
   private let shared: ProxyShared
   private let workers: [Worker]
   private let state: Mutex<State>
-  private let resolverPool = NIOThreadPool(numberOfThreads: 1)
   private let resolverTask = Mutex<Task<Void, Never>?>(nil)
   private let tls: TLSWatch
 
@@ -49,6 +48,8 @@ package final class TrafficProxy: Sendable {
     self.group = group
     let shared = ProxyShared(metrics: metrics, events: events, secrets: secrets, logger: logger)
     self.shared = shared
+    shared.resolver.start()
+    shared.own.configure(configuration)
     let tls = TLSWatch(material: MaterialSource(book: book), metrics: metrics, logger: logger)
     self.tls = tls
     let snapshot = try Self.compile(configuration, app: app, keeping: nil, tls.material)
@@ -62,7 +63,6 @@ package final class TrafficProxy: Sendable {
         return Worker(eventLoop: eventLoop, state: NIOLoopBound(loop, eventLoop: eventLoop))
       }.wait()
     }
-    resolverPool.start()
     startResolver()
     book.follow { [weak tls] names in
       guard let tls else { return }
@@ -106,7 +106,9 @@ package final class TrafficProxy: Sendable {
     }
     await tls.follow(snapshot.tls, generation: generation)
     let workers = workers
+    let isTransparent = state.withLock { $0.snapshot.listeners.first { $0.id == id }?.isTransparent ?? false }
     for descriptor in descriptors {
+      if isTransparent { OriginalDestination.allowForeignAddresses(descriptor) }
       let bootstrap = ServerBootstrap(group: group)
         .serverChannelOption(.backlog, value: 1024)
         .childChannelOption(.writeBufferWaterMark, value: .init(low: max(1, watermark / 2), high: watermark))
@@ -117,19 +119,18 @@ package final class TrafficProxy: Sendable {
           }
         }
       let server = try await bootstrap.withBoundSocket(descriptor).get()
+      shared.own.add(server.localAddress)
       state.withLock { $0.servers.append(Server(listener: id, address: address, channel: server)) }
     }
   }
 
   private static func accept(_ channel: any Channel, _ loop: LoopState, _ id: ListenerID) throws {
     guard let listener = loop.listeners[id] else { throw ChannelError.operationUnsupported }
-    if listener.open.count.load(ordering: .relaxed) >= listener.compiled.maxConnections {
-      throw ChannelError.operationUnsupported
-    }
+    if listener.isFull { throw ChannelError.operationUnsupported }
     if channel.localAddress?.ipAddress != nil {
       try channel.syncOptions?.setOption(.tcpOption(.tcp_nodelay), value: 1)
     }
-    try AcceptChain(loop: loop, listener: listener).begin(channel)
+    try AcceptChain(loop, listener, channel).begin(channel)
   }
 
   /// True once responses of that direction carry `Connection: close`.
@@ -218,6 +219,7 @@ package final class TrafficProxy: Sendable {
   package func reload(_ configuration: TrafficConfiguration, app: Address?) throws {
     let old = state.withLock { $0.snapshot }
     let snapshot = try Self.compile(configuration, app: app, keeping: old, tls.material)
+    shared.own.configure(configuration)
     let generation = state.withLock { state in
       state.snapshot = snapshot
       state.generation += 1
@@ -243,10 +245,11 @@ package final class TrafficProxy: Sendable {
         for downstream in Array(state.value.downstreams.values) { downstream.closeNow() }
         for downstream in Array(state.value.multiplexed.values) { downstream.closeNow() }
         for cluster in state.value.clusters.values { cluster.closeAll() }
+        for listener in state.value.listeners.values { listener.destinations?.closeAll() }
         state.value.access.publish()
       }.get()
     }
-    try? await resolverPool.shutdownGracefully()
+    try? await shared.resolver.shutdownGracefully()
   }
 
   // MARK: Resolution
@@ -255,7 +258,8 @@ package final class TrafficProxy: Sendable {
   private func startResolver() {
     let clusters = state.withLock { $0.snapshot.clusters.filter(\.needsResolver) }
     let workers = workers
-    let pool = resolverPool
+    let pool = shared.resolver
+    let logger = shared.logger
     let task =
       clusters.isEmpty
       ? nil
@@ -264,7 +268,12 @@ package final class TrafficProxy: Sendable {
           var settled = true
           for cluster in clusters {
             let changed = try? await pool.runIfActive { cluster.resolve() }
-            if case .ready = cluster.current {} else { settled = false }
+            let isReady = if case .ready = cluster.current { true } else { false }
+            if !isReady { settled = false }
+            if let failure = cluster.newFailure() {
+              let effect = isReady ? "the last good addresses stay in use" : "its requests are answered 503"
+              logger.warning("cluster `\(cluster.configuration.name)`: \(failure); \(effect)")
+            }
             guard changed == true else { continue }
             for worker in workers {
               let state = worker.state

@@ -77,3 +77,32 @@ import Vocabulary
     #expect(!rendered.contains("x1"))
   }
 }
+
+@Suite struct ImageTests {
+  @Test func anImageLoadsAsTheSameConfigurationWithoutTheFiles() throws {
+    let workspace = Workspace()
+    workspace.directory("outrider.d")
+    workspace.write("outrider.yaml", "include: [more.yaml]\napp: { port: 80 }")
+    workspace.write("more.yaml", "outbound: { a: { listen: \":1\", to: \"http://x\" } }")
+    workspace.write("outrider.d/x.yaml", "outbound: { b: { listen: \":2\", to: \"http://y\" } }")
+    let loaded = try ConfigurationLoader.load(workspace.input())
+    #expect(loaded.value.traffic.outbound.map(\.name) == ["a", "b"])
+    let image = try #require(ConfigurationImage(loaded.image.bytes))
+    #expect(image == loaded.image && image.files.count == 3)
+    workspace.write("outrider.yaml", "nonsense: [")
+    workspace.write("outrider.d/x.yaml", "outbound: { c: { listen: \":3\", to: \"http://z\" } }")
+    let again = try ConfigurationLoader.load(workspace.input(), from: image)
+    #expect(again.value == loaded.value && again.files == loaded.files)
+    for length in 1..<loaded.image.bytes.count where length % 7 == 0 {
+      _ = ConfigurationImage(Array(loaded.image.bytes.prefix(length)))
+    }
+    #expect(ConfigurationImage([1, 2, 3]) == nil)
+  }
+
+  @Test func noFileIsAnImageToo() throws {
+    let workspace = Workspace()
+    let loaded = try ConfigurationLoader.load(workspace.input())
+    workspace.write("outrider.yaml", "threads: 3")
+    #expect(try ConfigurationLoader.load(workspace.input(), from: loaded.image).value.traffic.threads == nil)
+  }
+}

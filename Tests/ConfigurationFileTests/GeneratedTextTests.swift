@@ -81,7 +81,7 @@ import Vocabulary
     #expect(Set(properties.keys) == Set(KeyTable.root.map(\.name)))
     let app = try #require((properties["app"] as? [String: Any])?["properties"] as? [String: Any])
     #expect(app["command"] != nil)
-    #expect(app["proxy_env"] == nil)
+    #expect(app["proxy_env"] != nil)
   }
 
   /// `OUTRIDER_UPDATE_DOCS=1` writes the reference anew.

@@ -10,7 +10,7 @@ import Testing
           |   comand: [a]
           |   ^
           help: did you mean `command`? known keys: command, working_directory, user, group, env, port, address, ready, \
-        restart, stop
+        restart, stop, proxy_env
         """)
   }
 

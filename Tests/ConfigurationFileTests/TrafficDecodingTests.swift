@@ -112,6 +112,37 @@ import Vocabulary
       conditions.isSuperset(of: [.unavailable, .deadlineExceeded, .cancelled, .internalError, .resourceExhausted]))
   }
 
+  @Test func forwardProxies() throws {
+    let value = try Workspace.value(
+      """
+      app: { proxy_env: true }
+      admin: { listen: "127.0.0.1:15001" }
+      outbound:
+        plain: { listen: ":1", to: "http://x" }
+        egress: { listen: ["unix:/p", ":3128"], forward_proxy: true, routes: [{ match: { host: a.test }, to: "http://b" }] }
+        narrow: { listen: ":3129", forward_proxy: { hosts: [api.test, "*.test", 10.0.0.0/8], ports: 443 } }
+        off: { listen: ":3130", forward_proxy: false, to: "http://x" }
+      """)
+    #expect(
+      value.app.proxy == "http://127.0.0.1:3128" && value.traffic.reserved == [.tcp(host: "127.0.0.1", port: 15001)])
+    let listeners = value.traffic.outbound
+    #expect(listeners[0].forwardProxy == nil && listeners[3].forwardProxy == nil)
+    #expect(listeners[1].forwardProxy == DestinationPolicy() && listeners[1].routes.count == 1)
+    #expect(listeners[2].forwardProxy?.ports == [443] && listeners[2].routes.isEmpty)
+    #expect(listeners[2].forwardProxy?.hosts.first == .name("api.test") && listeners[2].forwardProxy?.hosts.count == 3)
+  }
+
+  @Test func transparentListeners() throws {
+    let value = try Workspace.value(
+      """
+      app: { port: 8080 }
+      inbound: { all: { listen: ":15006", transparent: true } }
+      outbound: { all: { listen: ":15001", transparent: true, routes: [{ match: { host: a }, to: "http://b" }] } }
+      """)
+    let listeners = value.traffic.inbound + value.traffic.outbound
+    #expect(listeners.allSatisfy(\.isTransparent) && listeners.map(\.routes.count) == [0, 1])
+  }
+
   private func cluster(_ to: String) throws -> ClusterConfiguration? {
     try Workspace.value("outbound: { a: { listen: \":1\", to: \(to) } }").traffic.clusters.first
   }
@@ -157,6 +188,13 @@ import Vocabulary
     ("clusters: { a: {} }", "needs either `endpoints` or `dns`"),
     ("clusters: { app: { dns: \"a:1\" } }", "is the app itself"),
     ("clusters: { a: { dns: \":1\" } }", "needs a name and a port"),
+    ("app: { proxy_env: true }", "needs an outbound listener with `forward_proxy: true`"),
+    ("outbound: { a: { listen: \":1\", forward_proxy: true, to: \"http://x\" } }", "cannot have `to`"),
+    ("outbound: { a: { listen: \":1\", forward_proxy: true, protocol: tcp } }", "which speaks HTTP"),
+    ("outbound: { a: { listen: \":1\", forward_proxy: { hosts: [\"a:1\"] } } }", "is not a host"),
+    ("app: { port: 2 }\ninbound: { a: { listen: \":1\", forward_proxy: true } }", "unknown key `forward_proxy`"),
+    ("outbound: { a: { listen: \":1\", transparent: true, proxy_protocol: v1 } }", "cannot be transparent"),
+    ("outbound: { a: { listen: \":1\", transparent: true, forward_proxy: true } }", "cannot be transparent"),
     ("outbound: { a: { listen: \":1\", to: [\"unix:/a\", \"http://x\"] } }", "is not a Unix socket"),
     ("outbound: { a: { listen: \":1\", to: \"unix:a\" } }", "is not a Unix socket"),
     ("outbound: { a: { listen: \":1\", protocol: http, to: \"tcp://x:1\" } }", "cannot lead to `tcp://`"),

@@ -49,6 +49,7 @@ final class BulkServer: Sendable {
         if let raw { Unmanaged<BulkServer>.fromOpaque(raw).takeRetainedValue().serve() }
         return nil
       }, Unmanaged.passRetained(self).toOpaque())
+    pthread_detach(thread)
   }
 
   var url: String { "http://127.0.0.1:\(port)" }

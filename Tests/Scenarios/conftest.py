@@ -68,24 +68,46 @@ def peer(place, ending):
 
 @pytest.fixture
 def nginx(place, ending):
-    """nginx(body) serves the text on an ephemeral port."""
+    """nginx(body) serves the text on an ephemeral port; nginx(server=text) has that `server` block with PORT filled in."""
 
-    def starter(body="hello from nginx\n"):
+    def starter(body="hello from nginx\n", server=None):
         port, directory = rig.free_port(), place / "nginx"
         directory.mkdir()
+        server = server or f"listen 127.0.0.1:PORT; location / {{ return 200 {json.dumps(body)}; }}"
         (directory / "nginx.conf").write_text(
             f"daemon off; master_process off; pid {directory}/pid; error_log stderr;\n"
             "events { worker_connections 512; }\n"
-            "http { access_log off; keepalive_requests 1000000;\n"
+            "http { access_log off; keepalive_requests 1000000; client_max_body_size 0;\n"
             + "".join(f"{kind}_temp_path {directory}/{kind};\n"
                       for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-            + f"server {{ listen 127.0.0.1:{port}; location / {{ return 200 {json.dumps(body)}; }} }} }}\n")
+            + f"server {{ {server.replace('PORT', str(port))} }} }}\n")
         process = rig.Process([rig.tool("nginx"), "-c", directory / "nginx.conf", "-p", directory], place, "nginx")
         ending.append(process)
-        rig.wait_until(lambda: rig.status_of(port) == 200, "nginx to answer")
+        rig.wait_until(lambda: rig.accepts(port), "nginx to listen")
         return port
 
     return starter
+
+
+@pytest.fixture
+def certificates(place):
+    """certificates(name, …) makes an authority `ca.pem` and, signed by it, NAME.pem with NAME.key for each name."""
+
+    def openssl(*arguments):
+        subprocess.run([rig.tool("openssl"), *map(str, arguments)], check=True, capture_output=True)
+
+    def maker(*names):
+        key = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes")
+        openssl("req", "-x509", *key, "-keyout", place / "ca.key", "-out", place / "ca.pem", "-days", "2",
+                "-subj", "/CN=test authority")
+        for name in names:
+            openssl("req", *key, "-keyout", place / f"{name}.key", "-out", place / f"{name}.csr", "-subj", f"/CN={name}")
+            (place / f"{name}.ext").write_text(f"subjectAltName=DNS:{name},DNS:localhost,IP:127.0.0.1\n")
+            openssl("x509", "-req", "-in", place / f"{name}.csr", "-CA", place / "ca.pem", "-CAkey", place / "ca.key",
+                    "-CAcreateserial", "-days", "2", "-out", place / f"{name}.pem", "-extfile", place / f"{name}.ext")
+        return place / "ca.pem"
+
+    return maker
 
 
 class Bao:

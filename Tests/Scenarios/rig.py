@@ -104,6 +104,15 @@ def status_of(target, path="/", **options):
         return None
 
 
+def accepts(port):
+    """Whether somebody accepts connections on the port of the loopback address."""
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=5).close()
+        return True
+    except OSError:
+        return False
+
+
 def raw_exchange(port, data, timeout=20):
     """Sends bytes as they are and returns what comes back until the peer closes (or is silent for `timeout`)."""
     with socket.create_connection(("127.0.0.1", port), timeout=timeout) as connection:

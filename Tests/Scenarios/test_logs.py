@@ -1,8 +1,10 @@
 """`outrider logs` and the sinks: every line that the app wrote arrives, whatever the receiver does."""
 
 import collections
+import datetime
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -60,6 +62,43 @@ def test_logs_follow(start, python_app, place, ending):
     process.stop()
 
 
+def test_logs_follow_since_a_moment(start, place, ending):
+    """--since cuts off what was before; --grep and --level hold for old and new records alike."""
+    script = ("echo line-1-apple; while [ ! -e go ]; do sleep 0.05; done; echo line-2-apple; echo line-3-pear;"
+              "while [ ! -e on ]; do sleep 0.05; done; echo line-4-pear; echo line-5-apple; sleep 300")
+    process = start({}, ["sh", "-c", script])
+    process.wait_logs(lambda lines: numbers(lines) == [1], "the first line")
+    moment = json.loads(process.logs()[0])["@timestamp"]
+    # Times are compared by the millisecond.
+    later = (datetime.datetime.fromisoformat(moment[:23]) + datetime.timedelta(milliseconds=1)).isoformat("T", "milliseconds") + "Z"
+    (place / "go").touch()
+    process.wait_logs(lambda lines: len(numbers(lines)) == 3, "three lines")
+    assert numbers(process.logs("--since", later)) == [2, 3] and numbers(process.logs("--until", later)) == [1]
+
+    def follow(name, *more):
+        follower = rig.Process(
+            [rig.binary(), "logs", "--state", process.state, "--follow", "--grep", "apple", *more], place, name)
+        ending.append(follower)
+        return follower
+
+    recent, all_of_it = follow("recent", "--since", later), follow("all", "--since", "5m")
+    wait_until(lambda: numbers(recent.stdout.splitlines()) == [2], "what was there")
+    (place / "on").touch()
+    wait_until(lambda: numbers(recent.stdout.splitlines()) == [2, 5], "what came")
+    wait_until(lambda: numbers(all_of_it.stdout.splitlines()) == [1, 2, 5], "all")
+    process.stop()
+    assert recent.is_running, "it goes on when the sidecar has ended"
+    assert recent.stop(signal.SIGINT) == 130
+
+
+def test_logs_options_that_make_no_sense(start, place):
+    process = start({}, ["true"])
+    process.wait()
+    for option, value in (("--since", "yesterday"), ("--level", "loud"), ("--grep", "(")):
+        result = rig.run("logs", "--state", process.state, option, value)
+        assert result.returncode == 64 and option in result.stderr and value in result.stderr
+
+
 def test_logs_of_a_state_directory_that_is_not_there(place):
     result = rig.run("logs", "--state", place / "nowhere")
     assert result.returncode != 0 and "nowhere" in result.stderr
@@ -94,6 +133,82 @@ def test_elasticsearch_sink_with_a_real_server(start, osmem):
     wait_until(found, "1,000 documents")
     hits = osmem.request("POST", "/shop/_search", {"size": 2000, "query": {"match_all": {}}})["hits"]["hits"]
     assert sorted(numbers(json.dumps(hit["_source"]) for hit in hits)) == list(range(1000))
+
+
+LOCATION = "location / { %s proxy_pass %s; proxy_set_header Authorization ''; }"
+# nginx -> osmem, with the way in that a cluster would have.
+LOGINS = {
+    "basic": ({"basic": {"user": "shop", "password": "${secrets.es.password}"}},
+              "auth_basic es; auth_basic_user_file PLACE/users;"),
+    "api key": ({"api_key": "${secrets.es.password}"}, 'if ($http_authorization != "ApiKey p4ss-of-es") { return 401; }'),
+}
+
+
+@pytest.mark.parametrize("auth, check", LOGINS.values(), ids=LOGINS.keys())
+def test_elasticsearch_over_tls_with_a_login(start, osmem, nginx, certificates, age_store, place, python_app, auth, check):
+    """TLS with our own authority, a client certificate, and credentials from a secret."""
+    ca = certificates("es", "client")
+    (place / "users").write_text("shop:{PLAIN}p4ss-of-es\n")
+    port = nginx(server=(
+        f"listen 127.0.0.1:PORT ssl; ssl_certificate {place}/es.pem; ssl_certificate_key {place}/es.key;"
+        f"ssl_client_certificate {ca}; ssl_verify_client on;"
+        + LOCATION % (check.replace("PLACE", str(place)), osmem.url.rstrip("/"))))
+    file, identity = age_store("es:\n  password: p4ss-of-es\n")
+    one = {"es": {"elasticsearch": {"url": f"https://localhost:{port}", "index": "shop", "auth": auth},
+                  "batch": {"age": "100ms"}, "retry": {"initial": "50ms", "max": "200ms"},
+                  "tls": {"ca": str(ca), "certificate": str(place / "client.pem"), "key": str(place / "client.key")}}}
+    secrets = {"stores": {"local": {"age": {"file": str(file), "identity": str(identity)}}},
+               "values": {"es": {"key": "es"}}}
+    process = start({"logs": {"sinks": one}, "secrets": secrets}, python_app("talker.py", 200, "stay")).wait_ready()
+
+    def stored():
+        osmem.request("POST", "/shop/_refresh")
+        hits = osmem.request("POST", "/shop/_search", {"size": 1000, "query": {"match_all": {}}})["hits"]["hits"]
+        return sorted(n for hit in hits for n in numbers([json.dumps(hit["_source"])])) == list(range(200))
+
+    wait_until(lambda: process.admin("/status").json["sinks"][0]["sent"] >= 200, "the acknowledgements")
+    wait_until(stored, "every document")
+    process.stop()
+    assert "p4ss-of-es" not in process.stderr
+
+
+WRONG = {
+    "an authority that is not ours": (lambda sink, place: sink["tls"].pop("ca"), "tls.ca"),
+    "a name that is not the server's": (
+        lambda sink, place: sink["elasticsearch"].update(url=sink["elasticsearch"]["url"].replace("localhost", "127.0.0.2")),
+        "another name"),
+    "a wrong password": (
+        lambda sink, place: sink["elasticsearch"].update(auth={"basic": {"user": "shop", "password": "wr0ng"}}), "401"),
+}
+
+
+@pytest.mark.parametrize("spoil, word", WRONG.values(), ids=WRONG.keys())
+def test_elasticsearch_that_cannot_be_trusted_gets_nothing(start, osmem, nginx, certificates, place, spoil, word):
+    ca = certificates("es")
+    (place / "users").write_text("shop:{PLAIN}p4ss-of-es\n")
+    port = nginx(server=(
+        f"listen 127.0.0.1:PORT ssl; listen 127.0.0.2:PORT ssl;"
+        f"ssl_certificate {place}/es.pem; ssl_certificate_key {place}/es.key;"
+        + LOCATION % (f"auth_basic es; auth_basic_user_file {place}/users;", osmem.url.rstrip("/"))))
+    one = {"elasticsearch": {"url": f"https://localhost:{port}", "index": "shop",
+                             "auth": {"basic": {"user": "shop", "password": "p4ss-of-es"}}},
+           "batch": {"age": "100ms"}, "retry": {"initial": "50ms", "max": "200ms"}, "tls": {"ca": str(ca)}}
+    spoil(one, place)
+    config = {"logs": {"sinks": {"es": one}}, "shutdown": {"deadline": "3s"}}
+    process = start(config, ["sh", "-c", "echo line-7-kept; sleep 300"]).wait_ready()
+
+    def sink_status():
+        return next(s for s in process.admin("/status").json["sinks"] if s["name"] == "es")
+
+    wait_until(lambda: word in (sink_status().get("last_error") or ""), "the reason in the status")
+    assert sink_status()["sent"] == 0 and sink_status()["lag_records"] == 1 and "'es'" in process.stderr
+    # Put right, it is delivered: nothing was lost meanwhile.
+    one["tls"] = {"ca": str(ca)}
+    one["elasticsearch"].update(url=f"https://localhost:{port}", auth={"basic": {"user": "shop", "password": "p4ss-of-es"}})
+    process.write_config({"admin": {"listen": "127.0.0.1:0"}, **config})
+    assert rig.run("reload", "--state", process.state).returncode == 0
+    wait_until(lambda: sink_status()["sent"] == 1, "the line")
+    process.stop()
 
 
 FAULTS = [

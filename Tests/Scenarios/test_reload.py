@@ -278,6 +278,31 @@ def test_a_sidecar_that_cannot_start_begins_anew_with_the_new_configuration(star
     assert process.stop() == 0
 
 
+@pytest.mark.parametrize("disk", ["invalid", "in use", "gone"])
+def test_a_worker_that_takes_over_begins_with_what_was_applied(reloading, disk):
+    """Whatever has become of the file meanwhile: only a reload applies it."""
+    port = rig.free_port()
+    process = reloading({"outbound": fixed(port, "one")})
+    process.change({"outbound": fixed(port, "two")})
+    with rig.socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        if disk == "gone":
+            process.config_path.unlink()
+        else:
+            process.write_config(
+                "outbound: [" if disk == "invalid" else {"outbound": fixed(taken.getsockname()[1], "three")})
+        assert rig.run("reload", "--state", process.state).returncode == (1 if disk == "in use" else 78)
+        worker = process.worker()
+        os.kill(worker, signal.SIGKILL)
+        wait_until(lambda: process.worker() not in (None, worker), "a new worker")
+        process.wait_ready()
+        assert rig.request(port).text == "two"
+    process.change({"outbound": fixed(port, "four")})
+    assert rig.request(port).text == "four"
+    process.stop()
+
+
 def test_reloads_and_kills_of_the_worker_lose_no_line(reloading, python_app):
     port, total = rig.free_port(), 20000
     process = reloading({"outbound": fixed(port, "0")}, python_app("talker.py", total, 4000, "stay"))

@@ -181,12 +181,12 @@ def test_wrong_identity_is_said_clearly(start, place, python_app, age_store):
     other = place / "other.txt"
     subprocess.run([rig.tool("age-keygen"), "-o", other], check=True, capture_output=True)
     process = start(
-        {"app": {"env": ENV}, "secrets": secrets(age(file, other), {"key": "db"})}, ["sleep", "60"])
+        {"app": {"env": ENV}, "secrets": secrets(age(file, other), {"key": "db"})}, ["touch", place / "started"])
     wait_until(lambda: "secrets.age" in process.stderr and "other.txt" in process.stderr, "a message that names both")
     assert "identity" in process.stderr
     assert "first-value-1" not in process.stderr and "AGE-SECRET-KEY" not in process.stderr
-    assert process.app() is None
-    process.stop()
+    assert process.wait() == 78, "waiting would not heal it"
+    assert not (place / "started").exists()
 
 
 def test_unreachable_vault_waits_says_so_and_term_ends_it(start, place):
@@ -197,8 +197,22 @@ def test_unreachable_vault_waits_says_so_and_term_ends_it(start, place):
     wait_until(lambda: f"127.0.0.1:{port}" in process.stderr, "a line that says what it waits for")
     assert process.is_running and process.app() is None
     assert rig.status_of(process.socket, "/readyz") == 503
-    process.stop()
-    assert not process.is_running
+    assert process.stop() == 143
+
+
+def test_vault_that_goes_away_leaves_the_last_good(start, place, python_app, bao):
+    bao.api("POST", "secret/data/db", {"data": {"user": "u", "password": "good-value"}})
+    (place / "token").write_text("root")
+    report, target, command = keeper(place, python_app)
+    store = {"vault": {"address": bao.address, "auth": {"token_file": str(place / "token")}}}
+    process = start({"secrets": secrets(store, {"kv": "secret/db"}, target)}, command).wait_ready()
+    app = process.app()
+    bao.end()
+    wait_until(lambda: process.admin("/status").json["secrets"][0].get("last_error"), "the error in the status")
+    wait_until(lambda: "last good value" in process.stderr, "a line that says so")
+    assert target.read_text() == "password=good-value\n" and process.app() == app
+    assert rig.status_of(process.socket, "/readyz") == 200
+    assert process.stop() == 0
 
 
 def test_vault_that_comes_later_is_used(start, place, python_app, bao):

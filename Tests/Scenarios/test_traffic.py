@@ -216,7 +216,49 @@ def test_malformed_requests_are_400_and_never_reach_the_app(shop, data):
     answer = rig.raw_exchange(port, data)
     assert answer.startswith(b"HTTP/1.1 400 "), answer[:200]
     assert b"\r\nConnection: close\r\n" in answer or b"\r\nconnection: close\r\n" in answer
+    assert rig.request(port, "/after").status == 200
+    lines = process.wait_logs(lambda lines: any("/after" in l for l in lines), "the record of the next request")
+    assert rig.numbers(lines) == [0], "the app has answered the good request alone"
+    process.stop()
+
+
+def test_limits_of_a_cluster_are_503(start, peer):
+    upstream, port = peer("flaky_upstream.py"), rig.free_port()
+    upstream.tell("/_behave", {"delay": 30})
+    process = start(
+        {"clusters": {"up": {"endpoints": [f"127.0.0.1:{upstream.port}"], "limits": {"requests": 2}}},
+         "outbound": {"pay": {"listen": f"127.0.0.1:{port}", "to": "up"}}}, ["sleep", "300"]).wait_ready()
+    held = [rig.socket.create_connection(("127.0.0.1", port)) for _ in range(2)]
+    for connection in held:
+        connection.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+    wait_until(lambda: upstream.ask("/_counts")["requests"] == 2, "two requests at the upstream")
+    reply = rig.request(port, headers={"Accept": "application/json"})
+    assert reply.status == 503 and reply.json["reason"] == "overflow" and reply.json["blame"] == "sidecar"
+    assert "error=connection_limit_reached" in reply.headers["Proxy-Status"]
+    process.wait_logs(lambda lines: any('"UO"' in line for line in lines), "the record")
+    assert upstream.ask("/_counts")["requests"] == 2
+    for connection in held:
+        connection.close()
+    upstream.tell("/_behave", {})
+    wait_until(lambda: rig.status_of(port) == 200, "room again")
+    process.stop()
+
+
+def test_a_name_that_stops_resolving_keeps_its_last_good_addresses(start, peer, place):
+    """The names come from a hosts file of the process's own mount namespace, which the test changes."""
+    upstream, port = peer("flaky_upstream.py"), rig.free_port()
+    hosts = place / "hosts"
+    hosts.write_text("127.0.0.1 localhost up.test\n")
+    mount = ["unshare", "--mount", *([] if os.geteuid() == 0 else ["--map-root-user"]), "sh", "-c",
+             f'mount --bind {hosts} /etc/hosts && exec "$@"', "mount"]
+    process = start(
+        {"outbound": {"pay": {"listen": f"127.0.0.1:{port}", "to": f"http://up.test:{upstream.port}"}}},
+        ["sleep", "300"], wrap=mount).wait_ready()
     assert rig.status_of(port) == 200
+    hosts.write_text("127.0.0.1 localhost\n")
+    wait_until(lambda: "`up.test` does not resolve" in process.stderr, "a line that says so")
+    assert "last good" in process.stderr
+    assert rig.request(port).json["headers"]
     process.stop()
 
 

@@ -88,3 +88,10 @@ func closedPort() -> Int {
   close(fd)
   return port
 }
+
+/// Waits until it holds, five seconds at most.
+func until(_ holds: () -> Bool) async {
+  for _ in 0..<500 where !holds() {
+    try? await Task.sleep(for: .milliseconds(10))  // between two looks
+  }
+}

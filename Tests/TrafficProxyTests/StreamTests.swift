@@ -39,6 +39,31 @@ import Vocabulary
     upstream.stop()
   }
 
+  /// Both sides have ended and much is still on its way: nothing of it is lost. Ten times, as it is a matter of moments.
+  @Test func theLastOctetsArriveAfterBothEnds() async throws {
+    let size = 9_000_000
+    let sent = Mutex(0)
+    let upstream = Upstream { wire, _, _ in
+      _ = wire.takeAll()
+      wire.send([UInt8](repeating: 9, count: size))
+      sent.withLock { $0 += 1 }
+    }
+    let harness = try await Self.tcp([upstream.port])
+    let pause = DispatchSemaphore(value: 0)
+    for round in 1...10 {
+      let client = Wire.connect(harness.port)
+      client.finishSending()
+      var taken = 0
+      // The server closes while the client still takes one piece after another.
+      while sent.withLock({ $0 }) < round, taken < size { taken += client.take(50_000).count }
+      _ = pause.wait(timeout: .now() + .milliseconds(100))
+      #expect(taken + client.takeAll().count == size)
+      client.close()
+    }
+    await harness.stop()
+    upstream.stop()
+  }
+
   @Test func theQuestionOutlivesTheAnswersEnd() async throws {
     let got = Mutex<[Int]>([])
     let upstream = Upstream { wire, _, _ in
@@ -54,7 +79,7 @@ import Vocabulary
       #expect(client.send([UInt8](repeating: 1, count: 1_500_000)))
       client.close()
     }
-    for _ in 0..<500 where got.withLock({ $0.count }) < 5 { try await Task.sleep(for: .milliseconds(10)) }
+    await until { got.withLock { $0.count } == 5 }
     #expect(got.withLock { $0 } == Array(repeating: 1_500_000, count: 5))
     await harness.stop()
     upstream.stop()
@@ -137,9 +162,9 @@ import Vocabulary
     let other = Wire.connect(harness.port)
     other.send("x")
     _ = await harness.records.lines(1)
-    for _ in 0..<500 where upstream.connectionCount < 2 { try await Task.sleep(for: .milliseconds(10)) }
+    await until { upstream.connectionCount == 2 }
     other.reset()
-    for _ in 0..<500 where ends.withLock({ $0.isEmpty }) { try await Task.sleep(for: .milliseconds(10)) }
+    await until { ends.withLock { !$0.isEmpty } }
     #expect(ends.withLock { $0 } == [ECONNRESET])
     await harness.stop()
     upstream.stop()

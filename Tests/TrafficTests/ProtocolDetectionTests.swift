@@ -1,3 +1,4 @@
+import Resilience
 import Testing
 
 @testable import Traffic
@@ -39,6 +40,23 @@ import Testing
     #expect(Self.detect([0x4A, 0, 0, 0, 0x0A]) == .other && Self.detect([5, 1, 0]) == .other)
     for octet in UInt8.min...UInt8.max where !"\r\nGHPDCOT\u{16}".utf8.contains(octet) {
       #expect(Self.detect([octet]) == .other, "\(octet)")
+    }
+  }
+
+  /// Any octets get an answer, and what names HTTP in its first line is never passed on.
+  @Test func mutationsAreTold() {
+    var random = SeededRandom(seed: 0x0DE7_EC70)
+    for _ in 0..<20_000 {
+      var bytes = Array(Self.texts[Int(random.next() % UInt64(Self.texts.count))].0.utf8)
+      for _ in 0..<(random.next() % 5) {
+        let octet = UInt8(truncatingIfNeeded: random.next())
+        let place = Int(random.next() % UInt64(bytes.count + 1))
+        if place < bytes.count, random.next() & 1 == 0 { bytes[place] = octet } else { bytes.insert(octet, at: place) }
+      }
+      let found = Self.detect(bytes)
+      let line = bytes.drop { $0 == 13 || $0 == 10 }.prefix { $0 != 10 }
+      let names = String(decoding: line, as: UTF8.self).uppercased().contains("HTTP/")
+      if names, found == .other || found == .tls { #expect(bytes.first == 0x16, "\(bytes)") }
     }
   }
 

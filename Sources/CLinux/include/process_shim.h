@@ -56,6 +56,16 @@ void outrider_become_subreaper(void);
 /// The exit status of waitpid: the exit code, or -N when signal N ended the process.
 int outrider_exit_of_status(int status);
 
+/// Gives the memory back that holds code and constants of the start: pages of files, which come back when they are
+/// touched. What was written to (relocations, variables) stays.
+void outrider_release_file_pages(void);
+
 /// What is unread in a pipe and whether a writer is left: 1 when it is empty and no writer is left, else 0.
 int outrider_pipe_is_finished(int descriptor);
+
+/// Anonymous memory as a descriptor, close-on-exec; -1 with errno on error.
+int outrider_memory(void);
+
+/// 1 when the descriptor is such memory.
+int outrider_is_memory(int descriptor);
 #endif

@@ -8,6 +8,7 @@ final class SupervisorDriver {
   private let message: (String) -> Void
   private let poll: EventPoll
   private let signals: CInt
+  private let memory = KeptMemory()
   private var machine: LifecycleMachine
   private var pending: [LifecycleMachine.Event] = []
   private var workerPID: Int32?
@@ -152,7 +153,10 @@ final class SupervisorDriver {
     case .spawnWorker: spawnWorker()
     case .killWorker: if let workerPID { kill(workerPID, SIGKILL) }
     case .closeChannel: closeChannel()
-    case .send(let frame): send(frame, [])
+    case .send(let frame):
+      // What only the start needed; both processes do the same, so that an idle sidecar is small.
+      if case .state(.ready) = frame { outrider_release_file_pages() }
+      send(frame, [])
     case .sendInheritance(let state, let restarts, let workers): sendInheritance(state, restarts, workers)
     case .spawnApp(let spec): spawnApp(spec)
     case .announceApp(let pid, let restarts):
@@ -182,7 +186,8 @@ final class SupervisorDriver {
       var arguments = workerCommand
       if arguments[0] == "/proc/self/exe" { arguments[0] = "outrider" }
       workerPID = try Spawn.start(
-        file: workerCommand[0], arguments: arguments, environment: nil, descriptors: [-1, -1, -1, ends[1]])
+        file: workerCommand[0], arguments: arguments, environment: nil,
+        descriptors: [-1, -1, -1, ends[1], memory?.descriptor ?? -1])
       channel = WorkerChannel(descriptor: ends[0])
       poll.add(ends[0])
     } catch {

@@ -10,8 +10,28 @@ import Traffic
 struct AcceptChain {
   let loop: LoopState
   let listener: LoopListener
+  /// Where an intercepted connection was going; nil = it came to the listener itself.
+  var original: LoopRoute?
   /// As a PROXY header said; nil = the connection's own addresses hold.
   var peers: ProxyHeader.Peers?
+
+  /// Of a connection that was accepted there. A transparent listener hands it to the listener that it was going to.
+  init(_ loop: LoopState, _ listener: LoopListener, _ channel: any Channel) throws {
+    self.loop = loop
+    guard listener.compiled.isTransparent else {
+      self.listener = listener
+      return
+    }
+    switch Interception.decide(channel, loop, listener, NIODeadline.now().uptimeNanoseconds) {
+    case .listener(let chosen, let original):
+      if chosen !== listener, chosen.isFull { throw ChannelError.operationUnsupported }
+      self.listener = chosen
+      self.original = original
+    case .refused(let reason):
+      listener.refusals.count(reason, loop, listener.compiled.name)
+      throw ChannelError.operationUnsupported
+    }
+  }
 
   /// 1. The PROXY header, which stands before everything else, TLS included.
   func begin(_ channel: any Channel) throws {
@@ -49,13 +69,15 @@ struct AcceptChain {
     case .http2:
       var accept = AcceptState()
       accept.peers = peers
+      accept.original = original
       try channel.pipeline.syncOperations.addHandler(
         HTTP2Downstream(loop: loop, listener: listener, session: session, accept: accept))
     case .http1:
       let downstream = DownstreamHandler(loop: loop, listener: listener, session: session)
       downstream.accept.peers = peers
+      downstream.accept.original = original
       downstream.accept.isNegotiated = negotiated != nil
-      if downstream.accept.isTCP || listener.compiled.passesTCP {
+      if downstream.accept.isTCP || downstream.passRoute != nil {
         try channel.syncOptions?.setOption(.allowRemoteHalfClosure, value: true)
       }
       try channel.pipeline.syncOperations.addHandler(downstream)
@@ -81,6 +103,8 @@ struct AcceptState {
   var wasReset = false
   /// What was last seen of the octets that the peers have acknowledged.
   var acknowledged: UInt64 = 0
+  /// Where an intercepted connection was going; nil = it was made to the listener.
+  var original: LoopRoute?
   /// As a PROXY header said; nil = the connection's own addresses hold.
   var peers: ProxyHeader.Peers?
 }

@@ -12,7 +12,7 @@ extension DownstreamHandler {
   private static let mostEarly = 64
 
   /// Where octets that are not HTTP may go.
-  var passRoute: LoopRoute? { listener.compiled.passesTCP ? listener.routes.first : nil }
+  var passRoute: LoopRoute? { accept.original ?? (listener.compiled.passesTCP ? listener.routes.first : nil) }
 
   /// The connection is there, and it is known whose it is.
   func start(_ now: UInt64) {

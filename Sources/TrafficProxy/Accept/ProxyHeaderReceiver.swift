@@ -136,7 +136,8 @@ extension AcceptState {
     switch peers {
     case .tcp(let source, _, _, _)?: Array(source.description.utf8)
     case .unix?: Array("unknown".utf8)
-    case .unknown?, nil: Array((channel.remoteAddress?.ipAddress ?? "unknown").utf8)
+    // An IPv4 client of a socket of both families is one of IPv4.
+    case .unknown?, nil: Array((channel.remoteAddress.flatMap { IPAddress(of: $0) }?.description ?? "unknown").utf8)
     }
   }
 }

@@ -67,6 +67,11 @@ struct Exchange {
   var tlsTime: UInt64 = 0
   var overhead: UInt64 = 0
 
+  /// The client asks for a tunnel (RFC 9110 section 9.3.6).
+  var isConnect: Bool {
+    if case .connect = method { true } else { false }
+  }
+
   /// True when the client can read JSON as well as anything.
   var acceptsJSON: Bool {
     if acceptText.count == 0 { return true }

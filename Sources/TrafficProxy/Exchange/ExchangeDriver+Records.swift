@@ -21,7 +21,9 @@ extension ExchangeDriver {
     if exchange.status >= 500, exchange.blame == nil { exchange.blame = isInbound ? .app : .upstream }
     if !accept.isTCP {
       (exchange.route?.stats ?? listener.noRoute).count(status: exchange.status, blame: exchange.blame)
-      if exchange.status != 101 { listener.duration.recordAsOwner(now &- exchange.started) }
+      if exchange.status != 101, !exchange.isConnect {
+        listener.duration.recordAsOwner(now &- exchange.started)
+      }
       listener.overhead.recordAsOwner(exchange.overhead)
     }
     if loop.access.isWanted, compiled.sample >= 0 {

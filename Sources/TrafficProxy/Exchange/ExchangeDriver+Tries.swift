@@ -32,11 +32,12 @@ extension ExchangeDriver {
     }
     exchange.triesMade += 1
     exchange.endpoint = endpoint
+    if let refusal = refusal(of: endpoint, cluster) { return localError(.destinationDenied, detail: refusal) }
     if let perTry = exchange.route?.compiled.perTryTimeout, perTry > 0 {
       tryDeadline = now &+ perTry
       schedule(now)
     }
-    if !forcesNewConnection, !accept.isTCP, takeKept(endpoint, cluster) { return }
+    if !forcesNewConnection, !accept.isTCP, !exchange.isConnect, takeKept(endpoint, cluster) { return }
     connect(endpoint, cluster, now)
   }
 
@@ -84,7 +85,8 @@ extension ExchangeDriver {
     connectSerial += 1
     let serial = connectSerial
     // An upgrade is HTTP/1.1's, unless there is nothing but HTTP/2.
-    let avoidsStreams = accept.isTCP || phase == .detecting || exchange.wantsUpgrade && limits.spoken == .auto
+    let avoidsStreams =
+      accept.isTCP || phase == .detecting || exchange.isConnect || exchange.wantsUpgrade && limits.spoken == .auto
     let leads = endpoint.isMultiplexed && !avoidsStreams && cluster.proxyProtocol == nil
     if leads {
       if endpoint.isConnecting { return endpoint.waiters.append((self, serial)) }
@@ -133,7 +135,8 @@ extension ExchangeDriver {
     _ serial: Int, _ made: UpstreamHandler, _ ready: UpstreamChain.Ready, connectTime: UInt64, _ now: UInt64
   ) {
     let isWanted = serial == connectSerial && (phase == .exchange || phase == .detecting)
-    if speaksHTTP2(made, ready), !accept.isTCP, phase != .detecting {
+    let passesOctets = accept.isTCP || exchange.isConnect || phase == .detecting
+    if speaksHTTP2(made, ready), !passesOctets {
       let upstream = HTTP2Upstream.take(over: made)
       guard isWanted else { return }
       isConnecting = false
@@ -143,7 +146,7 @@ extension ExchangeDriver {
       noteConnect(ready, connectTime, now)
       return use(upstream.stream(), on: upstream)
     }
-    let isHTTP2Alone = made.cluster.shared.configuration.spoken == .http2 && !accept.isTCP
+    let isHTTP2Alone = made.cluster.shared.configuration.spoken == .http2 && !passesOctets
     guard isWanted else { return isHTTP2Alone ? made.close() : made.release(now: now) }
     isConnecting = false
     if phase == .detecting {
@@ -214,7 +217,8 @@ extension ExchangeDriver {
     upstream = connection
     failedEndpoint = nil
     forcesNewConnection = false
-    connection.attach(self, tunnel: accept.isTCP)
+    connection.attach(self, tunnel: accept.isTCP || exchange.isConnect)
+    if exchange.isConnect { return beginConnectTunnel(connection) }
     if accept.isTCP { return beginTCPTunnel(connection) }
     var injected: [UInt8] = []
     if !route.compiled.inject.isEmpty {
@@ -245,8 +249,8 @@ extension ExchangeDriver {
   private func sendHead(on connection: UpstreamLeg, _ route: LoopRoute, _ injected: [UInt8]) {
     let cluster = connection.cluster
     let host =
-      route.compiled.rewriteHost ?? cluster.hostHeader
-      ?? (cluster.shared.isApp ? nil : connection.endpoint.host)
+      route.compiled.rewriteHost
+      ?? (cluster.keepsHost || route === accept.original ? nil : cluster.hostHeader ?? connection.endpoint.host)
     let isParsed = isHeadParsed
     exchange.head.withUnsafeReadableBytes { bytes in
       // Another request of this loop may have been parsed since.
@@ -305,6 +309,12 @@ extension ExchangeDriver {
     if failure == .connect { exchange.tries.requestWritten = exchange.tries.requestWritten && exchange.triesMade > 1 }
     if accept.isTCP, failure != .connect { return closeNow() }
     let now = NIODeadline.now().uptimeNanoseconds
+    if failure == .connect, let cluster = exchange.route?.cluster, cluster.isDestination,
+      exchange.triesMade < cluster.endpoints.count
+    {
+      failedEndpoint = exchange.endpoint
+      return startTry(now)
+    }
     switch decide(failure) {
     case .giveUp:
       localError(fault, detail: detail)

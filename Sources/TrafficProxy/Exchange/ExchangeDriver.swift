@@ -79,6 +79,8 @@ class ExchangeDriver: Timed {
   func answer(status: Int, fields: [UInt8], body: [UInt8]) {}
   func upgraded(_ head: ByteBuffer, _ now: UInt64) {}
   func beginTCPTunnel(_ leg: UpstreamLeg) {}
+  /// The connection that CONNECT asked for is there.
+  func beginConnectTunnel(_ leg: UpstreamLeg) {}
   func tunnelFromUpstream(_ buffer: ByteBuffer) {}
   func upstreamHalfClosed() {}
   func tunnelEnded(wasReset: Bool) {}
@@ -111,12 +113,12 @@ class ExchangeDriver: Timed {
     exchange.headDone = now
     makeIdentifiers()
     takeRequest()
-    if case .connect = exchange.method {
+    let isConnect = exchange.isConnect
+    guard !isConnect || listener.compiled.forwardPolicy != nil && !takesContent else {
       return localError(.connectRefusedByPolicy, detail: "CONNECT is not allowed on this listener")
     }
-    let chosen = head.withUnsafeReadableBytes { chooseRoute($0) }
-    guard let chosen else { return localError(.noRoute, detail: "no route matches") }
-    let route = listener.routes[chosen]
+    let chosen = isConnect ? nil : head.withUnsafeReadableBytes { chooseRoute($0) }
+    guard let route = chosen.map({ listener.routes[$0] }) ?? accept.original ?? destinationRoute(now) else { return }
     exchange.route = route
     if case .reply(let status, let fields, let body) = route.compiled.action {
       exchange.status = status

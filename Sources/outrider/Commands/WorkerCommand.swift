@@ -12,6 +12,9 @@ struct WorkerCommand: ParsableCommand {
   @Option(name: .long, help: "The descriptor of the channel to the supervisor.")
   var channel: Int32 = 3
 
+  @Option(name: .long, help: "The descriptor of the memory that the supervisor keeps for its workers.")
+  var memory: Int32 = 4
+
   @Argument(parsing: .postTerminator) var command: [String] = []
 
   func run() throws {
@@ -21,8 +24,8 @@ struct WorkerCommand: ParsableCommand {
       throw ExitCode(64)
     }
     let input = options.input(command: command)
-    let channel = channel
-    let code = try blocking { await WorkerProgram.run(channel: channel, input: input) }
+    let (channel, memory) = (channel, KeptMemory(descriptor: memory))
+    let code = try blocking { await WorkerProgram.run(channel: channel, memory: memory, input: input) }
     throw ExitCode(code)
   }
 }

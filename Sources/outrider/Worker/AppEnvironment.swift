@@ -3,9 +3,15 @@ import Supervisor
 
 /// The environment of one start of the app.
 enum AppEnvironment {
-  /// The sidecar's own environment with `app.env` on top, each `NAME=value`. Errors name references, never values.
+  /// The sidecar's own environment with the proxy's variables and then `app.env` on top, each `NAME=value`. Errors name references, never values.
   static func render(_ app: AppConfiguration, base: [String: String], book: SecretBook) throws -> [String] {
     var result = base
+    if let proxy = app.proxy {
+      for (name, value) in [("http_proxy", proxy), ("https_proxy", proxy), ("no_proxy", "localhost,127.0.0.1,::1")] {
+        result[name] = value
+        result[name.uppercased()] = value
+      }
+    }
     for variable in app.environment {
       guard let bytes = book.resolve(variable.value) else {
         throw StartFailure(

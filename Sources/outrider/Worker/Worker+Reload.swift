@@ -57,6 +57,7 @@ extension Worker {
     let text = "the sidecar was still starting: a new worker begins with the new configuration"
     logger.info("reload: \(text)")
     leaves = true
+    memory?.clear()
     let link = link
     Task {
       // Time for the answer to leave.
@@ -91,6 +92,7 @@ extension Worker {
     if let newLogs { await logs.apply(newLogs) }
     if diff.touches(.app, .shutdown) { tellPolicy(old.value, new) }
     followApp(old.value, new)
+    memory?.write(next.image.bytes)
     return Self.describe(diff, applied: new.changes(from: old.value))
   }
 

@@ -1,5 +1,6 @@
 import Admin
 import AsyncHTTPClient
+import CLinux
 import ConfigurationFile
 import Glibc
 import LogShipper
@@ -18,6 +19,8 @@ import Vocabulary
 actor Worker {
   let input: ConfigurationInput
   let link: SupervisorLink
+  /// Keeps the configuration in use for the worker that takes over.
+  let memory: KeptMemory?
   let logger: Logger
   let group: MultiThreadedEventLoopGroup
   let client: HTTPClient
@@ -45,7 +48,10 @@ actor Worker {
   /// Makes room for a worker that begins with a new configuration.
   var leaves = false
 
-  init(loaded: LoadedConfiguration, input: ConfigurationInput, link: SupervisorLink, logger: Logger) throws {
+  init(
+    loaded: LoadedConfiguration, input: ConfigurationInput, link: SupervisorLink, memory: KeptMemory?, logger: Logger
+  ) throws {
+    self.memory = memory
     self.loaded = loaded
     self.input = input
     self.link = link
@@ -79,14 +85,14 @@ actor Worker {
   ) -> SecretAgent {
     SecretAgent(
       configuration: configuration, baseDirectory: input.workingDirectory, metrics: metrics, group: group,
-      logger: logger, inheritance: inheritance
-    ) { action in
-      switch action {
-      case .signal(let number): link.send(.actionSignal(number))
-      case .restart: link.send(.actionRestart)
-      }
-      return true
-    }
+      logger: logger, inheritance: inheritance, onWait: { link.send(.waiting(for: $0)) },
+      onAction: { action in
+        switch action {
+        case .signal(let number): link.send(.actionSignal(number))
+        case .restart: link.send(.actionRestart)
+        }
+        return true
+      })
   }
 
   /// What health and status say, for alerts.
@@ -132,8 +138,6 @@ actor Worker {
     for listener in value.traffic.outbound + value.traffic.inbound {
       try await bind(listener.listen, for: "\(listener.direction.rawValue).\(listener.name)")
     }
-    let names = value.secrets.values.map(\.name)
-    if !names.isEmpty { link.send(.waiting(for: "secrets \(names.joined(separator: ", "))")) }
     try await agent.start()
     followSecrets()
     link.send(.secretsReady)
@@ -144,6 +148,7 @@ actor Worker {
     for listener in value.traffic.outbound { try await open(listener) }
     outboundIsOpen = true
     facts.change { $0.outboundReady = true }
+    memory?.write(loaded.image.bytes)
     link.send(.outboundReady)
     if inboundIsOpen { await openInbound() }
   }
@@ -158,7 +163,7 @@ actor Worker {
   /// A default address that is taken is no reason not to start.
   private func openAdmin(_ address: Address, _ admin: AdminConfiguration) async throws {
     do {
-      try await bind([address], for: "admin \(address)")
+      try await bind([address], for: "admin")
     } catch let failure as StartFailure where address == admin.listen && !admin.isExplicit {
       logger.warning("\(failure.description); health and metrics are served on the control socket only")
       return
@@ -244,7 +249,9 @@ actor Worker {
       }
     case .finish(let timeout): Task { await self.finish(timeout) }
     case .reload: Task { _ = await self.reload() }
-    case .state(let state): facts.change { $0.state = state.rawValue }
+    case .state(let state):
+      if state == .ready { outrider_release_file_pages() }
+      facts.change { $0.state = state.rawValue }
     case .inherit(let inheritance):
       facts.change {
         $0.appPID = inheritance.appPID

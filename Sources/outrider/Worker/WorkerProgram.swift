@@ -20,7 +20,7 @@ struct StartFailure: Error, CustomStringConvertible {
 
 /// The worker's life: read the configuration, build the parts, follow the supervisor.
 enum WorkerProgram {
-  static func run(channel: Int32, input: ConfigurationInput) async -> Int32 {
+  static func run(channel: Int32, memory: KeptMemory?, input: ConfigurationInput) async -> Int32 {
     // A worker holds secrets: nobody but root may look into it, and it leaves no core.
     if outrider_harden("outrider") != 0 {
       StandardError.write(
@@ -32,7 +32,9 @@ enum WorkerProgram {
     link.send(.hello(version: FrameLimits.version))
     let loaded: LoadedConfiguration
     do {
-      loaded = try ConfigurationLoader.load(input)
+      // A successor begins with what was applied last, whatever stands on disk by now.
+      let kept = memory?.read().flatMap(ConfigurationImage.init)
+      loaded = try ConfigurationLoader.load(input, from: kept)
     } catch {
       StandardError.write(error.rendered)
       link.send(.fatal(exitCode: ExitStatus.configuration))
@@ -41,7 +43,7 @@ enum WorkerProgram {
     do {
       let lock = try StateDirectory.prepare(loaded.value.stateDirectory)
       defer { close(lock) }
-      let worker = try Worker(loaded: loaded, input: input, link: link, logger: logger)
+      let worker = try Worker(loaded: loaded, input: input, link: link, memory: memory, logger: logger)
       return await worker.run()
     } catch {
       let failure = error as? StartFailure ?? StartFailure(description: "\(error)", exitCode: 1)
