@@ -94,6 +94,24 @@ import Vocabulary
         == .fixed([.init(address: .unix(path: "/far")), .init(address: .unix(path: "/other"), weight: 2)]))
   }
 
+  @Test func whatIsSpokenToAClusterAndRetriedOfGRPC() throws {
+    let value = try Workspace.value(
+      """
+      outbound:
+        calls: { listen: ":1", to: a, retries: { attempts: 2, on: [unavailable, deadline-exceeded, cancelled, internal, resource-exhausted] } }
+      clusters:
+        a: { endpoints: ["h:1"], protocol: http2, pool: { idle: 1s } }
+        b: { endpoints: ["h:1"], protocol: http1 }
+        c: { endpoints: ["h:1"] }
+      """)
+    #expect(value.traffic.clusters.map(\.spoken) == [.http2, .http1, .auto])
+    #expect(
+      value.traffic.clusters[0].poolIdle == .seconds(1) && value.traffic.clusters[0].multiplexedIdle == .seconds(3600))
+    let conditions = value.traffic.outbound[0].retries.conditions
+    #expect(
+      conditions.isSuperset(of: [.unavailable, .deadlineExceeded, .cancelled, .internalError, .resourceExhausted]))
+  }
+
   @Test func forwardProxies() throws {
     let value = try Workspace.value(
       """
@@ -123,24 +141,6 @@ import Vocabulary
       """)
     let listeners = value.traffic.inbound + value.traffic.outbound
     #expect(listeners.allSatisfy(\.isTransparent) && listeners.map(\.routes.count) == [0, 1])
-  }
-
-  @Test func whatIsSpokenToAClusterAndRetriedOfGRPC() throws {
-    let value = try Workspace.value(
-      """
-      outbound:
-        calls: { listen: ":1", to: a, retries: { attempts: 2, on: [unavailable, deadline-exceeded, cancelled, internal, resource-exhausted] } }
-      clusters:
-        a: { endpoints: ["h:1"], protocol: http2, pool: { idle: 1s } }
-        b: { endpoints: ["h:1"], protocol: http1 }
-        c: { endpoints: ["h:1"] }
-      """)
-    #expect(value.traffic.clusters.map(\.spoken) == [.http2, .http1, .auto])
-    #expect(
-      value.traffic.clusters[0].poolIdle == .seconds(1) && value.traffic.clusters[0].multiplexedIdle == .seconds(3600))
-    let conditions = value.traffic.outbound[0].retries.conditions
-    #expect(
-      conditions.isSuperset(of: [.unavailable, .deadlineExceeded, .cancelled, .internalError, .resourceExhausted]))
   }
 
   private func cluster(_ to: String) throws -> ClusterConfiguration? {

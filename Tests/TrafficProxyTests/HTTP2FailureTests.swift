@@ -1,3 +1,4 @@
+import Foundation
 import HTTP1
 import HTTP2
 import NIOCore
@@ -128,12 +129,12 @@ import Traffic
     let client = HTTP2Peer.client(harness.port)
     let key = try client.ask("POST", "/", body: "begun", ends: false)
     let waiting = try client.ask("POST", "/", ends: false)
-    for _ in 0..<500 where !arrived.load(ordering: .relaxed) { try await Task.sleep(for: .milliseconds(10)) }
+    #expect(await eventually { arrived.load(ordering: .relaxed) })
     client.reset(key, .cancel)
     client.reset(waiting, .cancel)
     let record = try #require(await harness.records.lines(1).first)
     #expect(record.contains("\"flags\":\"DC\"") && record.contains("\"blame\":\"client\""))
-    for _ in 0..<500 where seen.withLock({ $0 == nil }) { try await Task.sleep(for: .milliseconds(10)) }
+    #expect(await eventually { seen.withLock { $0 != nil } })
     #expect(seen.withLock { $0 } == .cancel)
     client.wire.close()
     await harness.stop()
@@ -144,7 +145,7 @@ import Traffic
     let gate = Mutex(false)
     let upstream = Upstream { wire, _, upstream in
       guard upstream.request(wire) != nil else { return }
-      while !gate.withLock({ $0 }) {}
+      while !gate.withLock({ $0 }) { sched_yield() }
       wire.send("HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nlate")
       _ = wire.receive()
     }

@@ -135,7 +135,8 @@ extension ExchangeDriver {
     _ serial: Int, _ made: UpstreamHandler, _ ready: UpstreamChain.Ready, connectTime: UInt64, _ now: UInt64
   ) {
     let isWanted = serial == connectSerial && (phase == .exchange || phase == .detecting)
-    if speaksHTTP2(made, ready), !accept.isTCP, phase != .detecting {
+    let passesOctets = accept.isTCP || exchange.isConnect || phase == .detecting
+    if speaksHTTP2(made, ready), !passesOctets {
       let upstream = HTTP2Upstream.take(over: made)
       guard isWanted else { return }
       isConnecting = false
@@ -145,7 +146,7 @@ extension ExchangeDriver {
       noteConnect(ready, connectTime, now)
       return use(upstream.stream(), on: upstream)
     }
-    let isHTTP2Alone = made.cluster.shared.configuration.spoken == .http2 && !accept.isTCP
+    let isHTTP2Alone = made.cluster.shared.configuration.spoken == .http2 && !passesOctets
     guard isWanted else { return isHTTP2Alone ? made.close() : made.release(now: now) }
     isConnecting = false
     if phase == .detecting {
