@@ -67,7 +67,8 @@ let package = Package(
     room(
       "TrafficProxy",
       [
-        "Traffic", "HTTP1", "HTTP2", "Secrets", "Telemetry", "Vocabulary", "Resilience", "CLinux", nio, nioPosix, nioSSL,
+        "Traffic", "HTTP1", "HTTP2", "Secrets", "Telemetry", "Vocabulary", "Resilience", "CLinux", nio, nioPosix,
+        nioSSL,
         nioTLS, logging,
       ]),
     room(
