@@ -260,6 +260,8 @@ final class DownstreamHandler: Timed, ChannelDuplexHandler {
     makeIdentifiers()
     takeRequest()
     let isConnect = if case .connect = exchange.method { true } else { false }
+    // A client may send the tunnel's octets ahead: after a refusal they must not be read as requests.
+    if isConnect { exchange.keepsAlive = false }
     guard !isConnect || listener.compiled.forwardPolicy != nil else {
       return localError(.connectRefusedByPolicy, detail: "CONNECT is not allowed on this listener")
     }

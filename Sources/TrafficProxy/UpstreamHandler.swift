@@ -39,6 +39,9 @@ final class UpstreamHandler: Timed, ChannelDuplexHandler {
   private var downstream: DownstreamHandler?
   private var partial: ByteBuffer?
   private var scanner = HeadScanner()
+  /// 1xx responses to the request in hand; an upstream that sends them without end is cut off.
+  private var interims = 0
+  private static let interimLimit = 100
   private var body = BodyDecoder(.none)
   private var keepsAlive = true
   private var isCounted = false
@@ -78,6 +81,7 @@ final class UpstreamHandler: Timed, ChannelDuplexHandler {
     endpoint.active += 1
     isCounted = true
     scanner = HeadScanner()
+    interims = 0
     state = tunnel ? .tunnel : .head
     if tunnel { allowHalfClosure() }
   }
@@ -313,7 +317,13 @@ final class UpstreamHandler: Timed, ChannelDuplexHandler {
       downstream.flush()
       return
     }
-    if status < 200 { return downstream.interim(head) }
+    if status < 200 {
+      interims += 1
+      guard interims <= Self.interimLimit else {
+        return protocolError("more than \(Self.interimLimit) informational responses to one request")
+      }
+      return downstream.interim(head)
+    }
     let framing = loop.response.framing(for: downstream.exchange.method)
     body = BodyDecoder(framing)
     keepsAlive = loop.response.keepsAlive && !body.endsWithConnection
