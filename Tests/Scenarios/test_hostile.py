@@ -167,25 +167,36 @@ def test_slow_heads_are_cut_and_slow_bodies_end_in_504(through):
     assert answers(port)
 
 
-@pytest.mark.parametrize("begin", [b"GET / HTTP/1.1\r\nHost: a\r\nX: ", b"GET /", b"\r\n", b"GET / HTTP/1.1\r\nHost: a\r\n"])
-def test_endless_heads_end(through, begin):
+@pytest.mark.parametrize("begin, piece", [
+    (b"GET / HTTP/1.1\r\nHost: a\r\nX: ", b"a" * 1024), (b"GET /", b"a" * 1024),
+    (b"GET / HTTP/1.1\r\nHost: a\r\n", b"A: b\r\n" * 200)], ids=["value", "target", "fields"])
+def test_endless_heads_get_431(through, begin, piece):
     process, port = through()
     assert answers(port)
     before = private_memory(process.worker())
-    piece = {b"\r\n": b"\r\n" * 512, b"GET / HTTP/1.1\r\nHost: a\r\n": b"A: b\r\n" * 200}.get(begin, b"a" * 1024)
-    sent = 0
     with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+        client.sendall(begin)
         try:
-            client.sendall(begin)
-            while sent < 16 * MIB:
+            for _ in range(16 * MIB // len(piece)):
                 client.sendall(piece)
-                sent += len(piece)
         except OSError:
             pass
-    # Empty lines before a request are dropped as they come; everything else is refused after 64 KiB, which with what
-    # the sockets hold is at most a few MiB.
-    assert begin == b"\r\n" or sent < 16 * MIB
-    assert private_memory(process.worker()) - before < 2 * MIB
+        assert client.recv(65536).startswith(b"HTTP/1.1 431 ")
+        assert private_memory(process.worker()) - before < 2 * MIB
+    assert answers(port)
+
+
+@pytest.mark.parametrize("piece", [b"\r\n" * 4096, b"\n\r" * 4096], ids=["whole", "halves"])
+def test_empty_lines_before_a_request_are_not_kept(through, piece):
+    process, port = through()
+    assert answers(port)
+    before = private_memory(process.worker())
+    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+        client.sendall(b"\r" if piece.startswith(b"\n") else b"")
+        for _ in range(16 * MIB // len(piece)):
+            client.sendall(piece)
+        # Half of what was sent; what the sockets and one turn of the loop hold is less.
+        assert private_memory(process.worker()) - before < 8 * MIB
     assert answers(port)
 
 
