@@ -13,8 +13,8 @@ PYTEST := .venv/bin/python -m pytest -p no:osmem -q
 FILTER ?=
 SCENARIO ?=
 
-.PHONY: help build static test test-swift test-servers test-scenarios sanitize check lint format gate bench \
-  bench-check demo clean setup-build setup-test setup-bench FORCE
+.PHONY: help build static test test-swift test-servers test-scenarios sanitize fuzz check lint format gate bench \
+  bench-check demo clean setup-build setup-test setup-bench setup-fuzz FORCE
 .DEFAULT_GOAL := build
 
 help: ## This list
@@ -71,14 +71,18 @@ sanitize: setup-test ## The Swift tests that use threads, under the thread sanit
 	TSAN_OPTIONS="exitcode=66 suppressions=$(CURDIR)/dev/tsan.supp" $(SWIFT) test --skip-build \
 	  --sanitize=thread --no-parallel --scratch-path .build-tsan --filter '$(or $(FILTER),$(SANITIZED))'
 
+# 0 findings are expected. A build of its own; FUZZ_SECONDS are those of all targets together.
+fuzz: setup-fuzz ## Hostile bytes for every parser, coverage guided (FUZZ=target for one, FUZZ_SECONDS=600)
+	FUZZ='$(FUZZ)' FUZZ_SECONDS=$(or $(FUZZ_SECONDS),600) dev/fuzz.sh
+
 check: lint gate ## Format, warnings, import rules, what is linked, size and idle memory
 
 lint: setup-test ## Format and warnings
-	$(SWIFT) format lint --strict -r Sources Tests Package.swift
+	$(SWIFT) format lint --strict -r Sources Tests Fuzz Package.swift
 	dev/lint.sh $(BUILD)
 
 format: ## Rewrites the sources as the lint wants them
-	$(SWIFT) format -i -r Sources Tests Package.swift
+	$(SWIFT) format -i -r Sources Tests Fuzz Package.swift
 
 gate: dist/outrider ## What the release binary links, its size and its idle memory
 	dev/gate.sh dist/outrider
@@ -103,5 +107,8 @@ setup-test:
 setup-bench:
 	@dev/setup.sh bench
 
+setup-fuzz:
+	@dev/setup.sh fuzz
+
 clean: ## Removes what was built (not .venv)
-	rm -rf $(BUILD) .build-static .build-tsan $(STATIC_LIBRARIES) dist
+	rm -rf $(BUILD) .build-static .build-tsan .build-fuzz $(STATIC_LIBRARIES) dist

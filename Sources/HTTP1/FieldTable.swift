@@ -101,6 +101,8 @@ package struct FieldTable: Sendable {
       if notes, known != .other { try note(field, bytes) }
       position = stop + 2
     }
+    // A CR at the start of a line is the empty line, which comes last, or stands alone.
+    guard position + 2 == bytes.count else { throw .bareCarriageReturn }
   }
 
   private mutating func note(_ field: HeadField, _ bytes: UnsafeRawBufferPointer) throws(HeadError) {

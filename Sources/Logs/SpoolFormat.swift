@@ -59,6 +59,8 @@ package struct SpoolBatchHead: Sendable, Equatable {
     nameLength = Int(bytes.integer(at: 48, as: UInt16.self))
     time = bytes.integer(at: 56)
     guard payload <= Self.maximumPayload, nameLength <= payload else { return nil }
+    // Numbers that no spool comes to are damage too, and what is added to the others does not overflow.
+    guard (sequence | start | end) >> 62 == 0 else { return nil }
   }
 
   /// True when the head and its payload, which stand together in `batch`, are as they were written.

@@ -16,6 +16,8 @@ package enum DetectedProtocol: Sendable, Equatable {
   }
   private static let preface = Array("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".utf8)
   private static let version = Array("HTTP/".utf8)
+  /// Octets of empty lines that are kept while nothing else has come.
+  private static let mostBlank = 1024
   /// Longer methods than this are no methods.
   private static let longestMethod = 32
 
@@ -25,7 +27,8 @@ package enum DetectedProtocol: Sendable, Equatable {
     while start < bytes.count, bytes[start] == 0x0D || bytes[start] == 0x0A { start += 1 }
     let text = UnsafeRawBufferPointer(rebasing: bytes[start...])
     guard let first = text.first else {
-      self = .undecided
+      // Empty lines without end are for the HTTP parser, which drops them as they come.
+      self = start < Self.mostBlank ? .undecided : .http1
       return
     }
     if start == 0, Self.agrees(text, Self.preface) {

@@ -89,12 +89,22 @@ final class DownstreamHandler: ExchangeDriver, ChannelDuplexHandler, RemovableCh
       progress(NIODeadline.now().uptimeNanoseconds)
     case .lingering, .closed: break
     case .head, .exchange:
-      if input == nil { input = buffer } else { input?.writeBuffer(&buffer) }
+      hold(&buffer)
       process()
     case .detecting:
-      if input == nil { input = buffer } else { input?.writeBuffer(&buffer) }
+      hold(&buffer)
       detect()
     }
+  }
+
+  /// Keeps what arrived behind what waits; octets that were used do not pile up in front of it.
+  private func hold(_ buffer: inout ByteBuffer) {
+    guard let used = input?.readerIndex else {
+      input = buffer
+      return
+    }
+    if used >= 16 << 10 { input?.discardReadBytes() }
+    input?.writeBuffer(&buffer)
   }
 
   func channelReadComplete(context: ChannelHandlerContext) {

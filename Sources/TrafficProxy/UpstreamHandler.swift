@@ -35,6 +35,9 @@ final class UpstreamHandler: UpstreamLeg, ChannelDuplexHandler, RemovableChannel
   private(set) var context: ChannelHandlerContext?
   private var partial: ByteBuffer?
   private var scanner = HeadScanner()
+  /// 1xx responses to the request in hand; an upstream that sends them without end is cut off.
+  private var interims = 0
+  private static let interimLimit = 100
   private var body = BodyDecoder(.none)
   /// The trailer section so far, where somebody needs it apart.
   private var trailers = ByteBuffer()
@@ -73,6 +76,7 @@ final class UpstreamHandler: UpstreamLeg, ChannelDuplexHandler, RemovableChannel
     endpoint.active += 1
     isCounted = true
     scanner = HeadScanner()
+    interims = 0
     state = tunnel ? .tunnel : .head
     if tunnel { allowHalfClosure() }
   }
@@ -322,7 +326,13 @@ final class UpstreamHandler: UpstreamLeg, ChannelDuplexHandler, RemovableChannel
       driver.flush()
       return
     }
-    if status < 200 { return driver.interim(head) }
+    if status < 200 {
+      interims += 1
+      guard interims <= Self.interimLimit else {
+        return protocolError("more than \(Self.interimLimit) informational responses to one request")
+      }
+      return driver.interim(head)
+    }
     let framing = loop.response.framing(for: driver.exchange.method)
     body = BodyDecoder(framing)
     keepsAlive = loop.response.keepsAlive && !body.endsWithConnection

@@ -22,6 +22,8 @@ func scanAndParse(_ text: String, limits: HeadLimits = HeadLimits()) throws -> R
     ("GET / HTTP/1.1\r\nHost: a\n\r\n", .bareLineFeed),
     ("GET / HTTP/1.1\r\nHost: a\r\n\n", .bareLineFeed),
     ("GET / HTTP/1.1\r\nHost: a\rb\r\n\r\n", .bareCarriageReturn),
+    ("GET / HTTP/1.1\r\nHost: a\r\n\rX: a\r\n\r\n", .bareCarriageReturn),
+    ("GET / HTTP/1.1\r\nHost: a\r\n\rTransfer-Encoding: chunked\r\nX: a\r\n\r\n", .bareCarriageReturn),
     ("GET / HTTP/1.1\r\nHost: a\r\nX: a\u{0}b\r\n\r\n", .controlOctet),
     ("GET / HTTP/1.1\r\nHost: a\r\nX: abcdefgh\u{7f}ijklmnop\r\n\r\n", .controlOctet),
     ("GET / HTTP/1.1\r\nHost : a\r\n\r\n", .whitespaceBeforeColon),

@@ -181,6 +181,7 @@ final class Upstream: Sendable {
     return message
   }
 
+  func note(_ request: String) { seen.withLock { $0.append(request) } }
   var requests: [String] { seen.withLock { $0 } }
   var connectionCount: Int { connections.load(ordering: .relaxed) }
   func stop() { shutdown(fd, Int32(SHUT_RDWR)) }

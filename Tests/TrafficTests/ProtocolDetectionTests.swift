@@ -74,4 +74,11 @@ import Testing
       }
     }
   }
+
+  @Test func emptyLinesWithoutEndAreLeftToTheParser() {
+    for (count, expected) in [(1023, DetectedProtocol.undecided), (1024, .http1), (100_000, .http1)] {
+      let blank = (0..<count).map { $0 % 2 == 0 ? UInt8(13) : 10 }
+      #expect(blank.withUnsafeBytes { DetectedProtocol($0) } == expected)
+    }
+  }
 }

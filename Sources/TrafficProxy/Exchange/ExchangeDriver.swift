@@ -114,6 +114,8 @@ class ExchangeDriver: Timed {
     makeIdentifiers()
     takeRequest()
     let isConnect = exchange.isConnect
+    // A client may send the tunnel's octets ahead: after a refusal they must not be read as requests.
+    if isConnect { exchange.keepsAlive = false }
     guard !isConnect || listener.compiled.forwardPolicy != nil && !takesContent else {
       return localError(.connectRefusedByPolicy, detail: "CONNECT is not allowed on this listener")
     }
