@@ -65,7 +65,7 @@ package struct BodyDecoder: Sendable {
   /// As `consume`, and hands out the ranges that are content without framing, and those of the trailer section, the
   /// empty line at its end included.
   package mutating func consume(
-    _ bytes: UnsafeRawBufferPointer, content: (Range<Int>) -> Void, trailer: (Range<Int>) -> Void
+    _ bytes: UnsafeRawBufferPointer, content: (Range<Int>) -> Void, trailer: (Range<Int>) -> Void = { _ in }
   ) throws(HeadError) -> Int {
     guard case .chunked(var decoder) = state else {
       let taken = try consume(bytes)
