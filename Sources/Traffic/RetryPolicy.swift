@@ -75,9 +75,6 @@ package struct RetryPolicy: Sendable {
     }
   }
 
-  /// True when a body that was sent may be needed again.
-  package func keepsBody(idempotent: Bool) -> Bool { idempotent }
-
   package func decide(_ failure: TryFailure, _ state: TryState, budgetAllows: Bool) -> RetryDecision {
     if state.responseSeen, !isStatus(failure) { return .giveUp }
     if failure == .refused {

@@ -310,3 +310,9 @@ class Peer(Process):
     def end(self):
         self.process.stdin.close()
         super().end()
+
+
+def private_memory(pid):
+    """Octets that only this process holds."""
+    text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
+    return 1024 * sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Private_"))

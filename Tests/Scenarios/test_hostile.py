@@ -1,6 +1,5 @@
 """Peers that mean harm: slow, endless, many. The sidecar answers others meanwhile, within memory that is stated here."""
 
-import pathlib
 import resource
 import socket
 import subprocess
@@ -72,12 +71,6 @@ def through(start, ending):
     return starter
 
 
-def private_memory(pid):
-    """Octets that only this process holds."""
-    text = pathlib.Path(f"/proc/{pid}/smaps_rollup").read_text()
-    return 1024 * sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Private_"))
-
-
 def answers(port):
     return rig.status_of(port) == 200
 
@@ -115,7 +108,7 @@ def test_ten_thousand_connections_cost_little_and_stop_nobody(through, text, bou
     open_files_for(12_000)
     process, port = through(head_timeout="60s")
     assert answers(port)
-    before = private_memory(process.worker())
+    before = rig.private_memory(process.worker())
     held = [subprocess.Popen([sys.executable, "-c", HOLDER, str(port), str(count // holders), text],
                              stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(holders)]
     try:
@@ -123,7 +116,7 @@ def test_ten_thousand_connections_cost_little_and_stop_nobody(through, text, bou
             assert holder.stdout.readline() == f"{count // holders}\n"
         wait_until(lambda: connections(process) >= count, "every connection to be accepted")
         assert answers(port), "others are served"
-        grown = private_memory(process.worker()) - before
+        grown = rig.private_memory(process.worker()) - before
         print(f"{grown / count:.0f} octets a connection")
         assert grown < count * bound, f"{grown / count:.0f} octets a connection"
     finally:
@@ -173,7 +166,7 @@ def test_slow_heads_are_cut_and_slow_bodies_end_in_504(through):
 def test_endless_heads_get_431(through, begin, piece):
     process, port = through()
     assert answers(port)
-    before = private_memory(process.worker())
+    before = rig.private_memory(process.worker())
     with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
         client.sendall(begin)
         try:
@@ -182,7 +175,7 @@ def test_endless_heads_get_431(through, begin, piece):
         except OSError:
             pass
         assert client.recv(65536).startswith(b"HTTP/1.1 431 ")
-        assert private_memory(process.worker()) - before < 2 * MIB
+        assert rig.private_memory(process.worker()) - before < 2 * MIB
     assert answers(port)
 
 
@@ -190,13 +183,13 @@ def test_endless_heads_get_431(through, begin, piece):
 def test_empty_lines_before_a_request_are_not_kept(through, piece):
     process, port = through()
     assert answers(port)
-    before = private_memory(process.worker())
+    before = rig.private_memory(process.worker())
     with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
         client.sendall(b"\r" if piece.startswith(b"\n") else b"")
         for _ in range(16 * MIB // len(piece)):
             client.sendall(piece)
         # Half of what was sent; what the sockets and one turn of the loop hold is less.
-        assert private_memory(process.worker()) - before < 8 * MIB
+        assert rig.private_memory(process.worker()) - before < 8 * MIB
     assert answers(port)
 
 
@@ -221,10 +214,10 @@ INTERIM = b"HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n"
 def test_endless_heads_of_an_upstream_are_502(through, piece):
     process, port = through(endless(piece), timeout="20s")
     assert answers(port)
-    before = private_memory(process.worker())
+    before = rig.private_memory(process.worker())
     received = rig.raw_exchange(port, b"GET /endless HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
     final = received.replace(INTERIM, b"")
     assert received.count(b"HTTP/1.1 103 ") <= 100 and final.startswith(b"HTTP/1.1 502 ")
     assert b"error=http_protocol_error" in final
-    assert private_memory(process.worker()) - before < 2 * MIB
+    assert rig.private_memory(process.worker()) - before < 2 * MIB
     assert answers(port)

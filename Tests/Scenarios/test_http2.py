@@ -138,12 +138,6 @@ def frames(data):
     return found
 
 
-def memory(process):
-    """Private memory of the worker in bytes."""
-    text = open(f"/proc/{process.worker()}/smaps_rollup").read()
-    return sum(int(line.split()[1]) for line in text.splitlines() if line.startswith("Private_")) * 1024
-
-
 def flood(port, first, piece, most):
     """Sends pieces until the peer closes, at most `most` of them; returns (pieces sent, what was received)."""
     sent, received = 0, b""
@@ -175,7 +169,7 @@ def flood(port, first, piece, most):
 def test_floods_end_their_connection_and_take_no_memory(shop, attack):
     process, port, _ = shop()
     assert rig.status_of(port, "/some") == 200
-    before = memory(process)
+    before = rig.private_memory(process.worker())
     first, piece, most = {
         "rapid reset": (b"", lambda n: frame(1, 5, 2 * n + 1, REQUEST) + frame(3, 0, 2 * n + 1, b"\0\0\0\x08"), 100_000),
         "continuation": (frame(1, 1, 1, REQUEST), lambda n: frame(9, 0, 1, literal(b"x-a", b"y" * 100) * 10), 100_000),
@@ -188,7 +182,7 @@ def test_floods_end_their_connection_and_take_no_memory(shop, attack):
         goodbyes = [payload for kind, _, _, payload in frames(received) if kind == 7]
         if goodbyes:
             assert int.from_bytes(goodbyes[-1][4:8], "big") == 11, goodbyes  # ENHANCE_YOUR_CALM
-    assert memory(process) - before < 16 << 20
+    assert rig.private_memory(process.worker()) - before < 16 << 20
     admin = process.admin("/metrics").text
     assert 'outrider_http2_violations_total{direction="inbound",listener="web"}' in admin
     assert rig.status_of(port, "/some") == 200

@@ -61,7 +61,6 @@ struct Exchange {
   /// Times are nanoseconds of uptime; 0 = did not happen.
   var started: UInt64 = 0
   var headDone: UInt64 = 0
-  var sent: UInt64 = 0
   var firstByte: UInt64 = 0
   var connectTime: UInt64 = 0
   var tlsTime: UInt64 = 0

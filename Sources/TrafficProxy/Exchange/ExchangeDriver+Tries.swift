@@ -270,7 +270,6 @@ extension ExchangeDriver {
     }
     sendBody(on: connection)
     let now = NIODeadline.now().uptimeNanoseconds
-    exchange.sent = now
     exchange.overhead += now &- exchange.headDone
     resumeReading()
   }
