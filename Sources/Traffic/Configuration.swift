@@ -196,6 +196,8 @@ package struct ClusterConfiguration: Sendable, Equatable {
   /// As `poolIdle`, of connections that speak HTTP/2.
   package var multiplexedIdle: Duration = .seconds(3600)
   package var maxRequestsPerConnection: Int? = nil
+  /// When fewer endpoints than these percent are available, all are used; 0 = never.
+  package var panicPercent = 50
   package var maxConnections = 1024
   package var maxPending = 1024
   package var maxRequests = 1024

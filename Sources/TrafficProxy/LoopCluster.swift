@@ -22,6 +22,9 @@ final class LoopEndpoint {
   var active = 0
   /// Rested after a failed connect until then, when others exist.
   var restedUntil: UInt64 = 0
+  /// What health checks and outlier detection say: false takes it out of the choice, once `availabilityChanged` of its
+  /// cluster is called. Which may still choose it when too few are left (the panic threshold).
+  var isAvailable = true
 
   init(_ resolved: ResolvedEndpoint, isMultiplexed: Bool) {
     self.isMultiplexed = isMultiplexed
@@ -65,7 +68,9 @@ final class LoopCluster {
   let connectFailures: Counter
   /// Nil = the cluster is plaintext.
   let tlsCounters: TLSCounters?
-  var endpoints = ContiguousArray<LoopEndpoint>()
+  private(set) var endpoints = ContiguousArray<LoopEndpoint>()
+  /// Those of `endpoints` that requests go to.
+  private var pickable = ContiguousArray<LoopEndpoint>()
   var failure: String?
   var isResolved = false
   private var waiters: [ExchangeDriver] = []
@@ -111,11 +116,19 @@ final class LoopCluster {
           old.first { $0.resolved == resolved } ?? LoopEndpoint(resolved, isMultiplexed: mayRefuse)
         })
       for endpoint in old where !endpoints.contains(where: { $0 === endpoint }) { closeIdle(endpoint) }
+      availabilityChanged()
     }
     isResolved = true
     let resumed = waiters
     waiters = []
     for waiter in resumed { waiter.clusterResolved() }
+  }
+
+  /// Some endpoint's `isAvailable` has changed, or there are others: chooses anew whom requests go to.
+  func availabilityChanged() {
+    let available = ContiguousArray(endpoints.filter(\.isAvailable))
+    let isPanic = available.count * 100 < shared.configuration.panicPercent * endpoints.count
+    pickable = isPanic ? endpoints : available
   }
 
   var keepsHost: Bool { shared.isApp || isDestination }
@@ -132,19 +145,19 @@ final class LoopCluster {
   func wait(_ driver: ExchangeDriver) { waiters.append(driver) }
 
   func pick(excluding: LoopEndpoint?, now: UInt64) -> LoopEndpoint? {
-    if endpoints.count == 1 { return endpoints[0] }
+    if pickable.count == 1 { return pickable[0] }
     if isDestination {
-      let others = endpoints.filter { $0 !== excluding }
+      let others = pickable.filter { $0 !== excluding }
       return others.first { $0.restedUntil <= now } ?? others.first
     }
-    let excluded = excluding.flatMap { failed in endpoints.firstIndex { $0 === failed } } ?? -1
-    let picked = balancer.pick(count: endpoints.count, excluding: excluded) { index in
-      let endpoint = endpoints[index]
+    let excluded = excluding.flatMap { failed in pickable.firstIndex { $0 === failed } } ?? -1
+    let picked = balancer.pick(count: pickable.count, excluding: excluded) { index in
+      let endpoint = pickable[index]
       return EndpointLoad(
         active: endpoint.active, weight: endpoint.resolved.weight, isFresh: endpoint.restedUntil <= now)
     }
     guard let picked else { return nil }
-    return endpoints[picked]
+    return pickable[picked]
   }
 
   func closeIdle(_ endpoint: LoopEndpoint) {
