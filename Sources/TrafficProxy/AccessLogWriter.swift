@@ -14,7 +14,6 @@ struct AccessLogWriter {
   private var lines: ByteBuffer
   private var second: Int = -1
   private var secondText: [UInt8] = []
-  var isScheduled = false
 
   init(events: EventStream) {
     self.events = events
@@ -25,7 +24,6 @@ struct AccessLogWriter {
   var pendingBytes: Int { lines.readableBytes }
 
   mutating func publish() {
-    isScheduled = false
     guard lines.readableBytes > 0 else { return }
     lines.withUnsafeReadableBytes { events.publish(.access, $0) }
     lines.clear(minimumCapacity: 4096)

@@ -214,13 +214,13 @@ final class LoopState {
   var outgoingRequest = RequestHead()
   var outgoingResponse = ResponseHead()
   var outgoingTrailers = FieldTable()
-  /// HTTP/2 connections that are dealing with frames, and those that have something to send when all are done.
-  var bursts = 0
+  /// HTTP/2 connections that have something to send when this turn of the loop is over.
   var dirty: ContiguousArray<HTTP2Handler> = []
   /// The buffer of a connection that is idle.
   var spareOutput = ByteBuffer()
   var access: AccessLogWriter
   private var stats: [String: RouteStats] = [:]
+  private var isTurnEnding = false
 
   init(eventLoop: any EventLoop, shared: ProxyShared, seed: UInt64) {
     self.eventLoop = eventLoop
@@ -310,11 +310,19 @@ final class LoopState {
 
   /// Publishes what was recorded, once this turn of the loop is over.
   func accessChanged() {
-    if access.pendingBytes >= 64 << 10 {
-      access.publish()
-    } else if !access.isScheduled {
-      access.isScheduled = true
-      eventLoop.assumeIsolated().execute { [self] in access.publish() }
-    }
+    if access.pendingBytes >= 64 << 10 { access.publish() } else { endTurnLater() }
+  }
+
+  /// Everything that became ready in this turn of the loop is dealt with before its end.
+  func endTurnLater() {
+    guard !isTurnEnding else { return }
+    isTurnEnding = true
+    eventLoop.assumeIsolated().execute { [self] in endTurn() }
+  }
+
+  private func endTurn() {
+    while let handler = dirty.popLast() { handler.flushNow() }
+    access.publish()
+    isTurnEnding = false
   }
 }

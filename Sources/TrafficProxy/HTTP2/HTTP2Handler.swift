@@ -4,7 +4,7 @@ import NIOCore
 import Traffic
 
 /// One HTTP/2 connection at either end: runs the engine over what arrives, gathers what there is to send until the
-/// burst is over, and keeps its deadlines. The two sides override what an event means.
+/// turn of its loop is over, and keeps its deadlines. The two sides override what an event means.
 class HTTP2Handler: Timed, ChannelDuplexHandler {
   typealias InboundIn = ByteBuffer
   typealias OutboundIn = ByteBuffer
@@ -114,7 +114,6 @@ class HTTP2Handler: Timed, ChannelDuplexHandler {
   final func process() {
     guard !isProcessing else { return }
     isProcessing = true
-    loop.bursts += 1
     let now = NIODeadline.now().uptimeNanoseconds
     while !isClosed, !holdsInput {
       let event = connection.next(&input, &loop.workspace, to: &out, now: now)
@@ -127,7 +126,6 @@ class HTTP2Handler: Timed, ChannelDuplexHandler {
     burstEnded(now)
     flush()
     setDeadline(now)
-    loop.endBurst()
   }
 
   private func take(_ event: HTTP2Event, _ now: UInt64) {
@@ -137,15 +135,13 @@ class HTTP2Handler: Timed, ChannelDuplexHandler {
     end(now)
   }
 
-  /// Sends what is gathered, now or when the burst is over.
+  /// Sends what is gathered once this turn of the loop is over: what many connections have for this one, and what one
+  /// has for many streams, goes out in one write.
   final func flush() {
     guard !isDirty else { return }
-    if loop.bursts > 0 {
-      isDirty = true
-      loop.dirty.append(self)
-    } else {
-      flushNow()
-    }
+    isDirty = true
+    loop.dirty.append(self)
+    loop.endTurnLater()
   }
 
   final func flushNow() {
@@ -207,7 +203,6 @@ class HTTP2Handler: Timed, ChannelDuplexHandler {
 
   override final func deadlinePassed(_ now: UInt64) {
     if isClosed { return closeNow() }
-    loop.bursts += 1
     while !isClosed {
       let event = connection.tick(to: &out, now: now)
       if case .needsInput = event { break }
@@ -216,16 +211,6 @@ class HTTP2Handler: Timed, ChannelDuplexHandler {
     if !isClosed, ownDeadline(now) <= now { ownDeadlinePassed(now) }
     flush()
     setDeadline(now)
-    loop.endBurst()
-  }
-}
-
-extension LoopState {
-  /// Sends what the connections gathered while frames were dealt with.
-  func endBurst() {
-    bursts -= 1
-    guard bursts == 0 else { return }
-    while let handler = dirty.popLast() { handler.flushNow() }
   }
 }
 
