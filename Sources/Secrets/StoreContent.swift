@@ -1,3 +1,5 @@
+import Vocabulary
+
 /// The plaintext of an age store: secrets by name, each with fields. A secret given as one value has the field `value`.
 ///
 /// Three spellings are read, told apart by the first line that is not a comment:

@@ -1,3 +1,5 @@
+import Vocabulary
+
 /// The subset of YAML 1.2 that a store may use: a mapping of one or two levels. Values are plain, 'single', "double" or
 /// literal blocks (`|`, `|-`). Lists, flow collections, anchors, tags, folded blocks and tabs are errors.
 struct YAMLSubset {

@@ -1,3 +1,5 @@
+package import Vocabulary
+
 /// A certificate with its key, as the PKI engine issued it: one set, that changes as a whole.
 package struct VaultCertificate: Equatable, Sendable, CustomStringConvertible {
   /// `certificate`, `private_key`, `issuing_ca`, and `ca_chain` when the server sent one; PEM.

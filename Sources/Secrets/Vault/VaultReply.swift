@@ -1,3 +1,5 @@
+package import Vocabulary
+
 /// Replies of the Vault / OpenBao API, decoded. Source: the API's reference and recorded exchanges.
 package enum VaultReply {
   /// The body of a success, or the failure that a status and body stand for.
