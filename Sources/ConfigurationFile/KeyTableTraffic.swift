@@ -1,10 +1,4 @@
 extension KeyTable {
-  private static let defaultRetries = "{attempts: 1, on: [connect-failure, refused-stream, reset-before-request]}"
-  static let retryConditions = [
-    "connect-failure", "refused-stream", "reset", "reset-before-request", "gateway-error", "5xx", "retriable-4xx",
-    "cancelled", "deadline-exceeded", "internal", "resource-exhausted", "unavailable",
-  ]
-
   static func listener(inbound: Bool) -> [Key] {
     [
       .key(
@@ -57,22 +51,6 @@ extension KeyTable {
       ])), "false",
     "Requests that no route takes go where they say themselves: absolute-form and CONNECT. Never to the sidecar itself."
   )
-
-  private static let retriesSummary =
-    "Tries after the first. A number also adds `gateway-error` and, for idempotent methods, `reset`; 0 switches all off."
-
-  static let retries: [Key] = [
-    .key("attempts", .integer(0...100), "1", "Tries after the first."),
-    .key(
-      "on", .list(.leaf(.choice(retryConditions))), nil, "Conditions besides the three safe ones that are always on."),
-    .key("per_try_timeout", .interval, nil, "Longest time of one try until its response head."),
-    .key(
-      "backoff",
-      .record([
-        .key("base", .duration, "25ms", "First wait before a try; each next doubles, with full jitter."),
-        .key("cap", .duration, "250ms", "Longest wait before a try."),
-      ]), "{base: 25ms, cap: 250ms}", "Waits between tries."),
-  ]
 
   private static let edits: [Key] = [
     .key("set", .map(.leaf(.text)), nil, "Fields set, in place of any there."),
@@ -171,5 +149,5 @@ extension KeyTable {
           .key("min", .integer(0...1_000_000), "3", "Concurrent retries that are always allowed."),
         ], "Bounds retries over the whole cluster."),
       .key("tls", .leafOr(.boolean, .record(clusterTLS)), nil, "Connects in TLS; `true` with every default."),
-    ] + Key.planned("srv", "file", "hash_on", "health", "outliers")
+    ] + availability + Key.planned("srv", "file", "hash_on")
 }

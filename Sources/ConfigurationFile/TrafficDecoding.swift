@@ -34,6 +34,7 @@ extension ConfigurationDecoder {
     view["retry_budget"]["percent"].int.assign(to: &cluster.retryBudgetPercent)
     view["retry_budget"]["min"].int.assign(to: &cluster.retryBudgetMinimum)
     cluster.tls = clusterTLS(view["tls"])
+    availability(view, &cluster)
     return cluster
   }
 
@@ -180,23 +181,6 @@ extension ConfigurationDecoder {
     guard view.exists else { return .on }
     if let flag = view.bool, view.isScalar { return flag ? .on : .off }
     return .sample(view["sample"].fraction ?? 1)
-  }
-
-  func retries(_ view: TreeView) -> RetryConfiguration {
-    var retries = RetryConfiguration()
-    let isShort = view.isScalar
-    (isShort ? view.int : view["attempts"].int).assign(to: &retries.attempts)
-    if !isShort {
-      view["per_try_timeout"].duration.assign(to: &retries.perTryTimeout)
-      view["backoff"]["base"].duration.assign(to: &retries.backoffBase)
-      view["backoff"]["cap"].duration.assign(to: &retries.backoffCap)
-    }
-    if !isShort, view["on"].exists {
-      retries.conditions.formUnion(view["on"].elements.compactMap { $0.choice(RetryConfiguration.Condition.self) })
-    } else if retries.attempts > 0 {
-      retries.conditions.formUnion([.gatewayError, .reset])
-    }
-    return retries
   }
 
   func edits(_ view: TreeView) -> HeaderEdits {

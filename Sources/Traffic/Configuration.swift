@@ -116,6 +116,10 @@ package struct RetryConfiguration: Sendable, Equatable {
     case gatewayError = "gateway-error"
     case serverError = "5xx"
     case retriable4xx = "retriable-4xx"
+    /// The statuses of `statuses`.
+    case retriableStatusCodes = "retriable-status-codes"
+    /// Responses with one of `responseHeaders`.
+    case retriableHeaders = "retriable-headers"
     // Of gRPC, when the response is nothing but its status.
     case cancelled
     case deadlineExceeded = "deadline-exceeded"
@@ -129,6 +133,22 @@ package struct RetryConfiguration: Sendable, Equatable {
   package var perTryTimeout: Duration? = nil
   package var backoffBase: Duration = .milliseconds(25)
   package var backoffCap: Duration = .milliseconds(250)
+  package var statuses: [Int] = []
+  /// Fields that mark a response as one to retry; a value of nil = whatever it is.
+  package var responseHeaders: [MarkingField] = []
+  /// A response that asks for a longer wait than this is passed on.
+  package var retryAfterMax: Duration = .seconds(5)
+  /// Without a response head for so long, a second try begins beside the first; nil = never.
+  package var hedgeAfter: Duration? = nil
+
+  package struct MarkingField: Sendable, Equatable {
+    package var name: String
+    package var value: String?
+    package init(name: String, value: String?) {
+      self.name = name
+      self.value = value
+    }
+  }
   package init() {}
 }
 
@@ -203,6 +223,10 @@ package struct ClusterConfiguration: Sendable, Equatable {
   package var maxRequests = 1024
   package var retryBudgetPercent = 20
   package var retryBudgetMinimum = 3
+  /// Active checks; nil = none.
+  package var health: HealthCheckConfiguration? = nil
+  /// Ejection by what requests see; nil = off.
+  package var outliers: OutlierConfiguration? = OutlierConfiguration()
   /// nil = plaintext.
   package var tls: ClusterTLSConfiguration? = nil
   package init(name: String, discovery: Discovery) {

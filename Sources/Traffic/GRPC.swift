@@ -50,6 +50,14 @@ package enum GRPC {
     return number(value, value.count).map { Int($0) }
   }
 
+  /// A status that HTTP would answer 500 or above for: the server's failure, not the caller's.
+  package static func isFailure(_ status: Int) -> Bool {
+    switch status {
+    case 2, 4, 13, 14, 15: true
+    default: false
+    }
+  }
+
   private static func number(_ text: UnsafeRawBufferPointer, _ count: Int) -> UInt64? {
     var number: UInt64 = 0
     for index in 0..<count {

@@ -38,6 +38,7 @@ final class ClusterShared: Sendable {
   let connections = Atomic<Int>(0)
   let pending = Atomic<Int>(0)
   let retries = Atomic<Int>(0)
+  let health: ClusterHealth
   private let resolution: Mutex<Resolution>
   private let failures = Mutex<(last: String, said: String)>(("", ""))
   private let names: [(host: String, port: Int, weight: Int)]
@@ -47,6 +48,7 @@ final class ClusterShared: Sendable {
   init(_ configuration: ClusterConfiguration, app: Address?, tls: ClusterTLS? = nil, before: ClusterShared? = nil) {
     self.configuration = configuration
     self.tls = tls
+    health = ClusterHealth(configuration, before: before?.health)
     isApp = configuration.name == "app"
     self.app = isApp ? app : nil
     var endpoints: [EndpointConfiguration] = []

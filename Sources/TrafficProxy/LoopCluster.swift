@@ -25,6 +25,12 @@ final class LoopEndpoint {
   /// What health checks and outlier detection say: false takes it out of the choice, once `availabilityChanged` of its
   /// cluster is called. Which may still choose it when too few are left (the panic threshold).
   var isAvailable = true
+  /// What all loops know of it; nil = nobody asks.
+  var health: EndpointHealth?
+  /// How requests end is to be noted.
+  var notesOutcomes = false
+  /// Where success rates are compared.
+  var tally: EndpointHealth.Tally?
 
   init(_ resolved: ResolvedEndpoint, isMultiplexed: Bool) {
     self.isMultiplexed = isMultiplexed
@@ -65,7 +71,10 @@ final class LoopCluster {
   let connectionsTotal: Counter
   let connectionsActive: Gauge
   let retriesTotal: Counter
+  let rare: RareEvents
   let connectFailures: Counter
+  /// On the one loop that checks its endpoints.
+  var monitor: ClusterMonitor?
   /// Nil = the cluster is plaintext.
   let tlsCounters: TLSCounters?
   private(set) var endpoints = ContiguousArray<LoopEndpoint>()
@@ -93,6 +102,7 @@ final class LoopCluster {
     budget = RetryBudget(percent: configuration.retryBudgetPercent, minimum: configuration.retryBudgetMinimum)
     balancer = Balancer(configuration.balance, seed: seed)
     let labels = [Label("cluster", listener.map { "\($0)/destinations" } ?? configuration.name)]
+    rare = RareEvents(metrics, labels)
     connectionsTotal = metrics.counter(
       "outrider_upstream_connections_total", "Connections made to upstreams.", labels)
     connectionsActive = metrics.gauge(
@@ -115,7 +125,11 @@ final class LoopCluster {
         list.map { resolved in
           old.first { $0.resolved == resolved } ?? LoopEndpoint(resolved, isMultiplexed: mayRefuse)
         })
-      for endpoint in old where !endpoints.contains(where: { $0 === endpoint }) { closeIdle(endpoint) }
+      for endpoint in old where !endpoints.contains(where: { $0 === endpoint }) {
+        closeIdle(endpoint)
+        endpoint.forgetHealth()
+      }
+      watchHealth()
       availabilityChanged()
     }
     isResolved = true
@@ -168,6 +182,11 @@ final class LoopCluster {
   }
 
   func closeAll() {
-    for endpoint in endpoints { closeIdle(endpoint) }
+    for endpoint in endpoints {
+      closeIdle(endpoint)
+      endpoint.forgetHealth()
+    }
+    monitor?.end()
+    monitor = nil
   }
 }

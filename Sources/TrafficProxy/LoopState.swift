@@ -20,6 +20,9 @@ final class ProxyShared: Sendable {
   /// Where names are looked up: that blocks, and one slow name must not hold the others.
   let resolver = NIOThreadPool(numberOfThreads: 4)
   let own = OwnAddresses()
+  /// Of clusters by name.
+  let outliers = Mutex<[String: OutlierCounters]>([:])
+  private let loops = Mutex<[NIOLoopBound<LoopState>]>([])
   let drainingInbound = Atomic<Bool>(false)
   let drainingOutbound = Atomic<Bool>(false)
   private let listeners = Mutex<[ListenerID: OpenConnections]>([:])
@@ -27,6 +30,14 @@ final class ProxyShared: Sendable {
   /// Accepted connections of a listener that are open on all loops.
   final class OpenConnections: Sendable {
     let count = Atomic<Int>(0)
+  }
+
+  /// The loops that `onEveryLoop` reaches from now on; none once the proxy is closed.
+  func know(_ loops: [NIOLoopBound<LoopState>]) { self.loops.withLock { $0 = loops } }
+
+  /// Does it in each loop, at that loop's next turn.
+  func onEveryLoop(_ act: @escaping @Sendable (LoopState) -> Void) {
+    for loop in loops.withLock({ $0 }) { loop.eventLoop.execute { act(loop.value) } }
   }
 
   func openConnections(of listener: ListenerID) -> OpenConnections {
@@ -221,8 +232,11 @@ final class LoopState {
   var access: AccessLogWriter
   private var stats: [String: RouteStats] = [:]
   private var isTurnEnding = false
+  /// Which of how many loops this is.
+  let place: (index: Int, count: Int)
 
-  init(eventLoop: any EventLoop, shared: ProxyShared, seed: UInt64) {
+  init(eventLoop: any EventLoop, shared: ProxyShared, seed: UInt64, place: (index: Int, count: Int) = (0, 1)) {
+    self.place = place
     self.eventLoop = eventLoop
     self.shared = shared
     wheel = TimerWheel(eventLoop: eventLoop)
@@ -251,8 +265,10 @@ final class LoopState {
       if let old = clusters[name], old.shared === shared {
         next[name] = old
       } else {
-        next[name] = LoopCluster(
+        let fresh = LoopCluster(
           shared, metrics: self.shared.metrics, logger: self.shared.logger, seed: random.next())
+        if isHome(of: name) { fresh.beginMonitoring(self) }
+        next[name] = fresh
       }
     }
     for (name, old) in clusters where next[name] !== old {

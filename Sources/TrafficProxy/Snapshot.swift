@@ -45,6 +45,8 @@ final class CompiledRoute: Sendable {
   /// Nanoseconds until the response head; 0 = none.
   let timeout: UInt64
   let perTryTimeout: UInt64
+  /// Until a second try begins beside the first; 0 = never.
+  let hedgeAfter: UInt64
   let policy: RetryPolicy
   let rewritePrefix: (from: Int, to: [UInt8])?
   let rewriteHost: [UInt8]?
@@ -77,6 +79,7 @@ final class CompiledRoute: Sendable {
     timeout = (route.timeout ?? listener.timeout).nanoseconds
     let retries = route.retries ?? listener.retries
     policy = RetryPolicy(retries)
+    hedgeAfter = retries.hedgeAfter?.nanoseconds ?? 0
     perTryTimeout = retries.perTryTimeout?.nanoseconds ?? 0
     rewriteHost = route.rewriteHost.map { Array($0.utf8) }
     rewritePrefix = route.rewritePrefix.map { text in

@@ -55,14 +55,17 @@ package final class TrafficProxy: Sendable {
     let snapshot = try Self.compile(configuration, app: app, keeping: nil, tls.material)
     state = Mutex(State(snapshot: snapshot))
     var generator = SystemRandomNumberGenerator()
-    workers = try group.makeIterator().map { eventLoop in
+    let eventLoops = Array(group.makeIterator())
+    workers = try eventLoops.enumerated().map { index, eventLoop in
       let seed = generator.next()
       return try eventLoop.submit {
-        let loop = LoopState(eventLoop: eventLoop, shared: shared, seed: seed)
+        let loop = LoopState(
+          eventLoop: eventLoop, shared: shared, seed: seed, place: (index, eventLoops.count))
         loop.apply(snapshot)
         return Worker(eventLoop: eventLoop, state: NIOLoopBound(loop, eventLoop: eventLoop))
       }.wait()
     }
+    shared.know(workers.map(\.state))
     startResolver()
     book.follow { [weak tls] names in
       guard let tls else { return }
@@ -72,6 +75,11 @@ package final class TrafficProxy: Sendable {
 
   /// Exchanges in flight in both directions, tunnels included.
   package var inFlight: Int { shared.inFlight(.inbound) + shared.inFlight(.outbound) }
+
+  /// The endpoints that get no requests, by cluster.
+  package var unavailableEndpoints: [UnavailableEndpoint] {
+    UnavailableEndpoint.all(of: state.withLock { $0.snapshot.clusters })
+  }
 
   private static func compile(
     _ configuration: TrafficConfiguration, app: Address?, keeping old: Snapshot?, _ material: MaterialSource
@@ -238,6 +246,7 @@ package final class TrafficProxy: Sendable {
     resolverTask.withLock { $0?.cancel() }
     await tls.stop()
     await closeServers { _ in true }
+    shared.know([])
     for worker in workers {
       let state = worker.state
       try? await worker.eventLoop.submit {

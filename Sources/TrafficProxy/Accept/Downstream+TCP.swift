@@ -31,6 +31,7 @@ extension DownstreamHandler {
     exchange.countsAsRequest = true
     let active = cluster.shared.requests.wrappingAdd(1, ordering: .relaxed).newValue
     if active > cluster.shared.configuration.maxRequests {
+      cluster.rare.add(.requests)
       localError(.overflow, detail: "the cluster has \(active - 1) streams in flight, its limit")
       return false
     }

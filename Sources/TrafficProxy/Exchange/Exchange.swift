@@ -44,6 +44,8 @@ struct Exchange {
   /// When the client of a gRPC call gives up.
   var grpcDeadline = UInt64.max
   var tries = TryState()
+  /// What the response that is withheld asks to be waited for, in nanoseconds.
+  var retryAfter: UInt64 = 0
   var triesMade = 0
   var countsAsRetry = false
   var countsAsRequest = false

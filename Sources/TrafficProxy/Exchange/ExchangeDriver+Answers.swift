@@ -10,6 +10,7 @@ extension ExchangeDriver {
 
   /// An error of our own: says what, whose fault and the way out (RFC 9209).
   final func localError(_ fault: Fault, detail: String) {
+    if let lead { return lead.hedgeFailed(.connect, fault, detail: detail) }
     let left = upstream
     upstream = nil
     isConnecting = false

@@ -24,6 +24,7 @@ extension ExchangeDriver {
       guard (try? loop.outgoingTrailers.parseTrailers(bytes)) != nil else { return }
       noteGRPCStatus(loop.outgoingTrailers, bytes)
     }
+    note(failed: GRPC.isFailure(exchange.grpcStatus))
   }
 
   private func value(
@@ -34,7 +35,7 @@ extension ExchangeDriver {
   }
 
   /// The status of the parsed response when it has no messages; below 0 = it has none.
-  private func statusAlone(_ head: ByteBuffer) -> Int {
+  final func statusAlone(_ head: ByteBuffer) -> Int {
     head.withUnsafeReadableBytes { bytes in
       value(of: "grpc-status", loop.response.table, bytes).flatMap { GRPC.status($0) } ?? -1
     }
@@ -51,7 +52,8 @@ extension ExchangeDriver {
 
   /// Why the parsed response is withheld.
   final func reasonToWithhold(_ head: ByteBuffer, status: Int) -> TryFailure {
-    exchange.isGRPC ? .grpc(statusAlone(head)) : .status(status)
+    if exchange.isGRPC { return .grpc(statusAlone(head)) }
+    return exchange.route?.compiled.policy.mayRetry(status: status) == true ? .status(status) : .marked(status)
   }
 
   /// An error of our own: a response of status 200 without messages, whose fields end the call.

@@ -32,8 +32,10 @@ extension ExchangeDriver {
         record(now)
       }
     }
+    if hedge != nil { endHedge() }
     exchange = Exchange()
     tryDeadline = .max
+    hedgeAt = .max
     backoffUntil = 0
     failedEndpoint = nil
     forcesNewConnection = false

@@ -30,6 +30,10 @@ extension ExchangeDriver {
       if let failure = cluster.failure { return localError(.dnsFailure, detail: failure) }
       return localError(.noEndpoint, detail: "the cluster `\(cluster.shared.configuration.name)` has no endpoint")
     }
+    startTry(endpoint, cluster, now)
+  }
+
+  func startTry(_ endpoint: LoopEndpoint, _ cluster: LoopCluster, _ now: UInt64) {
     exchange.triesMade += 1
     exchange.endpoint = endpoint
     if let refusal = refusal(of: endpoint, cluster) { return localError(.destinationDenied, detail: refusal) }
@@ -74,10 +78,12 @@ extension ExchangeDriver {
   func connect(_ endpoint: LoopEndpoint, _ cluster: LoopCluster, _ now: UInt64) {
     let shared = cluster.shared
     let limits = shared.configuration
-    if shared.connections.load(ordering: .relaxed) >= limits.maxConnections {
+    if shared.connections.load(ordering: .relaxed) >= limits.maxConnections, !cluster.dropIdle() {
+      cluster.rare.add(.connections)
       return localError(.overflow, detail: "the cluster has \(limits.maxConnections) connections, its limit")
     }
     if shared.pending.load(ordering: .relaxed) >= limits.maxPending {
+      cluster.rare.add(.pending)
       return localError(.overflow, detail: "the cluster has \(limits.maxPending) pending requests, its limit")
     }
     shared.pending.wrappingAdd(1, ordering: .relaxed)
@@ -219,7 +225,10 @@ extension ExchangeDriver {
     forcesNewConnection = false
     connection.attach(self, tunnel: accept.isTCP || exchange.isConnect)
     if exchange.isConnect { return beginConnectTunnel(connection) }
-    if accept.isTCP { return beginTCPTunnel(connection) }
+    if accept.isTCP {
+      note(failed: false)
+      return beginTCPTunnel(connection)
+    }
     var injected: [UInt8] = []
     if !route.compiled.inject.isEmpty {
       guard let rendered = renderInjected(route) else { return }
@@ -285,11 +294,13 @@ extension ExchangeDriver {
 
   /// True when a response of that status is to be withheld for another try.
   func withholds(_ head: ByteBuffer, status: Int) -> Bool {
+    if let endpoint = exchange.endpoint, endpoint.notesOutcomes { noteResponse(head, status: status, endpoint) }
     if exchange.isGRPC { return withholdsGRPC(head) }
-    guard status >= 400, let route = exchange.route, route.compiled.policy.mayRetry(status: status) else {
-      return false
+    if let policy = exchange.route?.compiled.policy, status >= policy.leastStatus {
+      if withholdsResponse(head, status: status, policy) { return true }
     }
-    return decide(.status(status)) != .giveUp
+    if hedge != nil { endHedge() }
+    return false
   }
 
   func decide(_ failure: TryFailure) -> RetryDecision {
@@ -299,12 +310,27 @@ extension ExchangeDriver {
       exchange.countsAsRetry
       || cluster.budget.allows(
         retries: shared.retries.load(ordering: .relaxed), active: shared.requests.load(ordering: .relaxed))
-    return route.compiled.policy.decide(failure, exchange.tries, budgetAllows: allowed)
+    let decision = route.compiled.policy.decide(failure, exchange.tries, budgetAllows: allowed)
+    if !allowed, decision == .giveUp,
+      route.compiled.policy.decide(failure, exchange.tries, budgetAllows: true) != .giveUp
+    {
+      cluster.rare.add(.retryOverflow)
+    }
+    return decision
   }
 
   func tryFailed(_ failure: TryFailure, _ fault: Fault, detail: String) {
     guard phase == .exchange else { return }
     upstream = nil
+    noteFailure(failure, fault)
+    if let lead { return lead.hedgeFailed(failure, fault, detail: detail) }
+    // The other try goes on alone.
+    if hedge != nil { return waitForHedge() }
+    goOn(after: failure, fault, detail: detail)
+  }
+
+  /// Tries again, or answers with an error.
+  func goOn(after failure: TryFailure, _ fault: Fault, detail: String) {
     if failure == .connect { exchange.tries.requestWritten = exchange.tries.requestWritten && exchange.triesMade > 1 }
     if accept.isTCP, failure != .connect { return closeNow() }
     let now = NIODeadline.now().uptimeNanoseconds
@@ -333,7 +359,9 @@ extension ExchangeDriver {
       failedEndpoint = exchange.endpoint
       tryDeadline = .max
       let elsewhere = failure == .connect && attempt == 0 && cluster.endpoints.count > 1
-      let delay = elsewhere ? 0 : route.compiled.policy.backoff.delay(attempt: attempt, using: &loop.random).nanoseconds
+      var delay = elsewhere ? 0 : route.compiled.policy.backoff.delay(attempt: attempt, using: &loop.random).nanoseconds
+      delay += exchange.retryAfter
+      exchange.retryAfter = 0
       exchange.headDone = now &+ delay
       if delay == 0 { return startTry(now) }
       backoffUntil = now &+ delay

@@ -44,6 +44,11 @@ class ExchangeDriver: Timed {
   final var failedEndpoint: LoopEndpoint?
   final var backoffUntil: UInt64 = 0
   final var tryDeadline = UInt64.max
+  /// A second try that runs beside this exchange's own, and when one is to begin.
+  final var hedge: HedgeDriver?
+  final var hedgeAt = UInt64.max
+  /// Whose exchange this is a second try of.
+  var lead: ExchangeDriver? { nil }
 
   init(loop: LoopState, listener: LoopListener, session: TLSSession?, takesContent: Bool) {
     self.loop = loop
@@ -132,6 +137,7 @@ class ExchangeDriver: Timed {
     exchange.countsAsRequest = true
     let active = cluster.shared.requests.wrappingAdd(1, ordering: .relaxed).newValue
     if active > cluster.shared.configuration.maxRequests {
+      cluster.rare.add(.requests)
       return localError(.overflow, detail: "the cluster has \(active - 1) requests in flight, its limit")
     }
     if exchange.requestDone { requestCompleted(now) } else { schedule(now) }
@@ -179,6 +185,7 @@ class ExchangeDriver: Timed {
   final func requestCompleted(_ now: UInt64) {
     let timeout = exchange.route?.compiled.timeout ?? 0
     exchange.routeDeadline = timeout == 0 ? .max : now &+ timeout
+    if let after = exchange.route?.compiled.hedgeAfter, after > 0 { armHedge(now &+ after) }
     schedule(now)
   }
 
@@ -209,6 +216,7 @@ class ExchangeDriver: Timed {
   final func schedule(_ now: UInt64) {
     var deadline = min(min(exchange.routeDeadline, tryDeadline), exchange.grpcDeadline)
     if backoffUntil > 0 { deadline = min(deadline, backoffUntil) }
+    deadline = min(deadline, hedgeAt)
     if !exchange.requestDone { deadline = min(deadline, now &+ listener.compiled.idleTimeout) }
     loop.wheel.set(self, deadline, now: now)
   }
@@ -222,12 +230,16 @@ class ExchangeDriver: Timed {
       exchange.blame = .upstream
       return abort()
     }
-    if now >= exchange.routeDeadline { return localError(.routeTimeout, detail: "no response head in time") }
+    if now >= exchange.routeDeadline {
+      if upstream != nil || isConnecting { note(failed: true) }
+      return localError(.routeTimeout, detail: "no response head in time")
+    }
     if now >= exchange.grpcDeadline { return localError(.routeTimeout, detail: "the call's deadline has passed") }
     if backoffUntil > 0, now >= backoffUntil {
       backoffUntil = 0
       return startTry(now)
     }
+    if now >= hedgeAt { return beginHedge(now) }
     if now >= tryDeadline {
       let slow = upstream
       upstream = nil
@@ -253,6 +265,7 @@ class ExchangeDriver: Timed {
   /// The upstream ended in the middle of a response.
   final func upstreamCutBody() {
     upstream = nil
+    note(failed: true)
     exchange.flag = Fault.connectionReset.flag
     exchange.blame = Fault.connectionReset.blame(toApp: exchange.route?.cluster?.shared.isApp ?? false)
     abort()

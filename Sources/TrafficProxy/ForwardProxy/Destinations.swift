@@ -60,7 +60,9 @@ final class Destinations: Timed {
       IPAddress(destination.host) == nil
       ? .dns(host: destination.host, port: destination.port)
       : .fixed([EndpointConfiguration(address: .tcp(host: destination.host, port: destination.port))])
-    let configuration = ClusterConfiguration(name: destination.description, discovery: discovery)
+    var configuration = ClusterConfiguration(name: destination.description, discovery: discovery)
+    // Its addresses are tried one after the other anyway.
+    configuration.outliers = nil
     return LoopCluster(
       ClusterShared(configuration, app: nil), metrics: loop.shared.metrics, logger: loop.shared.logger,
       seed: loop.random.next(),

@@ -23,16 +23,18 @@ final class UpstreamHandshake: Timed, ChannelInboundHandler, RemovableChannelHan
   private var isOver: Bool { outcome != nil }
 
   /// Throws `TLSFailure` when the cluster's certificate or authorities are not there (yet).
-  init(_ made: UpstreamHandler, _ tls: ClusterTLS, tcp: Bool, deadline: UInt64) throws {
+  init(
+    _ loop: LoopState, _ cluster: LoopCluster, _ endpoint: LoopEndpoint, _ tls: ClusterTLS, tcp: Bool, deadline: UInt64
+  ) throws {
     guard let context = tls.context(tcp: tcp) else {
       throw TLSFailure(.tlsUnavailable, "the certificates of the cluster `\(tls.cluster)` are not there (yet)")
     }
     self.tls = tls
-    cluster = made.cluster
-    loop = made.loop
-    endpoint = made.endpoint.text
+    self.cluster = cluster
+    self.loop = loop
+    self.endpoint = endpoint.text
     limit = deadline
-    serverName = tls.configuration.serverName ?? ServerName.of(made.endpoint.resolved.host)
+    serverName = tls.configuration.serverName ?? ServerName.of(endpoint.resolved.host)
     do {
       engine = try NIOSSLClientHandler(
         context: context, serverHostname: serverName, configuration: TLSLimits.handler)

@@ -77,6 +77,10 @@ extension Worker {
           name: $0.name, direction: $0.direction.rawValue, addresses: $0.listen.map(\.description),
           open: now.open.contains("\($0.direction.rawValue).\($0.name)"))
       },
+      unavailableEndpoints: proxy.unavailableEndpoints.map {
+        .init(
+          cluster: $0.cluster, address: $0.address, state: $0.state, reason: $0.reason, secondsLeft: $0.secondsLeft)
+      },
       sinks: logs.status().map {
         .init(
           name: $0.name, lagRecords: $0.lag, sent: $0.sent, retried: $0.retried, deadLetters: $0.deadLetters,

@@ -13,6 +13,16 @@ struct WorkerStatus: Codable, Sendable {
     var addresses: [String]
     var open: Bool
   }
+  /// An endpoint that gets no requests.
+  struct Endpoint: Codable, Sendable {
+    var cluster: String
+    var address: String
+    /// `unhealthy` (active checks) or `ejected` (outlier detection).
+    var state: String
+    var reason: String
+    /// Of an ejection.
+    var secondsLeft: Int?
+  }
   struct Sink: Codable, Sendable {
     var name: String
     var lagRecords: Int
@@ -40,6 +50,7 @@ struct WorkerStatus: Codable, Sendable {
   var inFlightRequests: Int
   var app: App?
   var listeners: [Listener]
+  var unavailableEndpoints: [Endpoint]
   var sinks: [Sink]
   var secrets: [Secret]
 
@@ -58,6 +69,11 @@ struct WorkerStatus: Codable, Sendable {
       lines.append(
         "\(listener.direction.padded(9)) \(listener.name) on \(listener.addresses.joined(separator: ", "))\(listener.open ? "" : " (closed)")"
       )
+    }
+    for endpoint in unavailableEndpoints {
+      let time = endpoint.secondsLeft.map { " for \($0) s more" } ?? ""
+      lines.append(
+        "upstream  \(endpoint.cluster) \(endpoint.address): \(endpoint.state)\(time), \(endpoint.reason)")
     }
     for sink in sinks {
       let error = sink.lastError.map { ", last error: \($0)" } ?? ""

@@ -1,4 +1,5 @@
 package import Resilience
+import Vocabulary
 
 /// How a try failed.
 package enum TryFailure: Sendable, Equatable {
@@ -12,6 +13,8 @@ package enum TryFailure: Sendable, Equatable {
   case timeout
   /// A response that may be retried instead of forwarded.
   case status(Int)
+  /// A response that one of its fields marks as one to retry.
+  case marked(Int)
   /// A response of gRPC without messages whose status may be retried.
   case grpc(Int)
 }
@@ -47,20 +50,42 @@ package struct RetryPolicy: Sendable {
   package let attempts: Int
   package let backoff: Backoff
   private let conditions: Set<RetryConfiguration.Condition>
+  private let statuses: Set<Int>
+  private let fields: [(name: [UInt8], value: [UInt8]?)]
+  /// Responses below this status are passed on without a second look; 400 unless the configuration names others.
+  package let leastStatus: Int
+  /// Longest wait that a response may ask for, in nanoseconds.
+  package let retryAfterMax: UInt64
 
   package init(_ configuration: RetryConfiguration) {
     attempts = configuration.attempts
     conditions = configuration.conditions
+    statuses = conditions.contains(.retriableStatusCodes) ? Set(configuration.statuses) : []
+    fields =
+      conditions.contains(.retriableHeaders)
+      ? configuration.responseHeaders.map { (Array($0.name.lowercased().utf8), $0.value.map { Array($0.utf8) }) } : []
+    leastStatus = fields.isEmpty ? min(400, statuses.min() ?? 400) : 0
+    retryAfterMax = UInt64(max(0, configuration.retryAfterMax.inNanoseconds))
     backoff = Backoff(base: configuration.backoffBase, cap: configuration.backoffCap)
   }
 
   /// True when a response of that status may be withheld for another try.
   package func mayRetry(status: Int) -> Bool {
+    if statuses.contains(status) { return true }
     if status < 400 { return false }
     if status == 409 { return conditions.contains(.retriable4xx) }
     if status < 500 { return false }
     return conditions.contains(.serverError)
       || conditions.contains(.gatewayError) && (status == 502 || status == 503 || status == 504)
+  }
+
+  /// True when a field of a response says that it may be withheld for another try. `field` gives the value of the
+  /// first field of a lower-case name.
+  package func isMarked(field: (UnsafeRawBufferPointer) -> UnsafeRawBufferPointer?) -> Bool {
+    fields.contains { name, wanted in
+      guard let value = name.withUnsafeBytes({ field($0) }) else { return false }
+      return wanted.map { value.elementsEqual($0) } ?? true
+    }
   }
 
   /// True when a gRPC response that is nothing but that status may be withheld for another try.
@@ -96,8 +121,8 @@ package struct RetryPolicy: Sendable {
 
   private func isStatus(_ failure: TryFailure) -> Bool {
     switch failure {
-    case .status, .grpc: true
-    default: false
+    case .status, .marked, .grpc: true
+    case .connect, .reset, .refused, .timeout: false
     }
   }
 
@@ -110,6 +135,7 @@ package struct RetryPolicy: Sendable {
     case .refused, .grpc: false
     case .timeout: conditions.contains(.gatewayError) || conditions.contains(.serverError)
     case .status(let status): mayRetry(status: status)
+    case .marked: true
     }
   }
 }
