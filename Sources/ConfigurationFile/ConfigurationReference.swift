@@ -41,7 +41,9 @@ package enum ConfigurationReference {
 
   /// Records that are the same as one shown before.
   private static func isShown(_ path: String) -> Bool {
-    path.hasSuffix(".opensearch") || path.contains("routes[].retries") || path.contains("routes[].headers")
+    path.hasSuffix(".opensearch") || path.contains("routes[].retries") || path.contains("routes[].authorize")
+      || path.contains("routes[].fault") || path.contains("routes[].limits") || path.contains("rbac.deny")
+      || path.contains("routes[].headers")
       || path.hasSuffix("headers.response") || path == "secrets.files[].on_change" || path.hasSuffix("vault.tls")
   }
 }
@@ -71,7 +73,7 @@ extension Leaf {
     case .interval: "duration over 0"
     case .size: "size"
     case .integer: "number"
-    case .fraction: "0 to 1"
+    case .fraction: "0 to 1, or `10%`"
     case .boolean: "`true`, `false`"
     case .choice(let words, _): words.map { "`\($0)`" }.joined(separator: ", ")
     case .address: "address"

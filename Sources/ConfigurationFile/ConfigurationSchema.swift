@@ -96,7 +96,7 @@ package enum ConfigurationSchema {
       ]
     case .fraction:
       return [
-        .object([("type", .string("number")), ("minimum", .int(0)), ("maximum", .int(1))]), pattern("^[0-9.]+$"),
+        .object([("type", .string("number")), ("minimum", .int(0)), ("maximum", .int(1))]), pattern("^[0-9.]+%?$"),
       ]
     case .boolean:
       return [

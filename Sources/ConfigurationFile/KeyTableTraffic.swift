@@ -20,9 +20,9 @@ extension KeyTable {
         sensitive: true),
       .key(
         "limits",
-        .record([.key("connections", .integer(1...1_000_000), nil, "Concurrent connections.")] + Key.planned("rate")),
-        nil,
+        .record([.key("connections", .integer(1...1_000_000), nil, "Concurrent connections."), rate]), nil,
         "Limits of this listener."),
+      authorize, fault,
       .key(
         "transparent", .boolean, "false",
         "Takes connections that the kernel redirected (`outrider intercept up`); they go where they were going."),
@@ -38,7 +38,7 @@ extension KeyTable {
           ])), "true",
         "Access records."),
       .key("tls", .record(listenerTLS), nil, "Terminates TLS."),
-    ] + (inbound ? [] : [forwardProxy]) + Key.planned("authorize")
+    ] + (inbound ? [] : [forwardProxy])
   }
 
   private static let forwardProxy = Key.key(
@@ -99,6 +99,8 @@ extension KeyTable {
       .key("retries", .leafOr(.integer(0...100), .record(retries)), nil, "In place of the listener's."),
       .key("headers", .record(headers), nil, "Besides the listener's."),
       .key("inject", .map(.leaf(.secretText)), nil, "Besides the listener's.", sensitive: true),
+      .key("limits", .record([rate]), nil, "Limits of this route, besides the listener's."),
+      authorize, fault,
     ] + Key.planned("split", "mirror")
 
   static let cluster: [Key] =

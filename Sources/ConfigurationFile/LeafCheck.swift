@@ -25,9 +25,10 @@ extension Leaf {
           message: "`\(shown)` is not a whole number",
           wayOut: "write one from \(range.lowerBound) to \(range.upperBound)")
     case .fraction:
-      Double(text).map { $0 >= 0 && $0 <= 1 } == true
+      FractionText.parse(text) != nil
         ? nil
-        : Refusal(message: "`\(shown)` is not a fraction", wayOut: "write a number from 0 to 1, for example `0.1`")
+        : Refusal(
+          message: "`\(shown)` is not a fraction", wayOut: "write a number from 0 to 1, for example `0.1`, or `10%`")
     case .boolean:
       text == "true" || text == "false"
         ? nil : Refusal(message: "`\(shown)` is neither `true` nor `false`", wayOut: "write `true` or `false`")

@@ -4,7 +4,8 @@ import Vocabulary
 
 extension ConfigurationDecoder {
   func route(
-    _ view: TreeView, number: Int, _ listener: String, _ direction: Direction, _ rules: ClusterReferences
+    _ view: TreeView, number: Int, _ listener: String, _ direction: Direction, _ rules: ClusterReferences,
+    hasToken: Bool
   ) -> RouteConfiguration? {
     let name = view["name"].text ?? "route-\(number)"
     guard let action = action(view, name, listener, direction, rules) else { return nil }
@@ -21,6 +22,7 @@ extension ConfigurationDecoder {
     route.requestHeaders = edits(view["headers"]["request"])
     route.responseHeaders = edits(view["headers"]["response"])
     route.inject = injected(view["inject"])
+    route.security = security(view, hasToken: hasToken)
     return route
   }
 

@@ -112,8 +112,9 @@ extension ConfigurationDecoder {
     listener.maxConnections = view["limits"]["connections"].int
     listener.accessLog = accessLog(view["access_log"])
     listener.tls = listenerTLS(view["tls"])
+    listener.security = security(view)
     listener.routes = view["routes"].elements.enumerated().compactMap {
-      route($1, number: $0 + 1, name, direction, rules)
+      route($1, number: $0 + 1, name, direction, rules, hasToken: view["authorize"]["jwt"].exists)
     }
     if let last = lastRoute(name, view, direction, rules) { listener.routes.append(last) }
     if view["to"].elements.contains(where: { $0.text?.hasPrefix("tcp://") == true }) {
@@ -128,6 +129,7 @@ extension ConfigurationDecoder {
     if listener.listenerProtocol == .tcp, view["routes"].exists {
       view["routes"].error("`\(view.path)` is a TCP listener and cannot have routes", "use `to`, or `protocol: http`")
     }
+    checkSecurity(of: listener, view)
     return listener
   }
 

@@ -27,7 +27,7 @@ struct TreeView {
   var duration: Duration? { text.flatMap(DurationText.parse) }
   var size: Int? { text.flatMap(ByteCountText.parse) }
   var int: Int? { text.flatMap { Int($0) } }
-  var fraction: Double? { text.flatMap { Double($0) } }
+  var fraction: Double? { text.flatMap { FractionText.parse($0) } }
   var bool: Bool? { text.map { $0 == "true" } }
   var address: Address? { text.flatMap { Address($0) } }
   var signal: Int32? { text.flatMap(SignalName.number) }

@@ -72,6 +72,8 @@ package struct ListenerConfiguration: Sendable, Equatable {
   /// nil = plaintext.
   package var tls: ListenerTLSConfiguration? = nil
   package var accessLog: AccessLog = .on
+  /// What every request is checked for.
+  package var security = SecurityConfiguration()
 
   package init(name: String, direction: Direction, listen: [Address]) {
     self.name = name
@@ -187,6 +189,8 @@ package struct RouteConfiguration: Sendable, Equatable {
   package var requestHeaders = HeaderEdits()
   package var responseHeaders = HeaderEdits()
   package var inject: [InjectedHeader] = []
+  /// What its requests are checked for, after what the listener checks.
+  package var security = SecurityConfiguration()
   package init(action: Action) { self.action = action }
 }
 

@@ -11,6 +11,12 @@ package enum Fault: UInt8, Sendable, CaseIterable {
   case tlsCertificate, tlsUntrusted, tlsRefused
   /// The TLS handshake failed otherwise; the sidecar's own certificate or authorities are not there.
   case tlsProtocol, tlsUnavailable
+  /// A rate limit; the rules; a token that is missing or not good, or meant for others.
+  case rateLimited, accessDenied, unauthenticated, wrongAudience
+  /// Tokens cannot be verified, for want of keys; the authorization service was not reached, or said no.
+  case keysUnavailable, authorizerFailed, authorizerDenied
+  /// Failed on purpose; the status is the configuration's.
+  case injected
 
   package var status: Int {
     switch self {
@@ -20,7 +26,10 @@ package enum Fault: UInt8, Sendable, CaseIterable {
     case .requestTimeout: 408
     case .noRoute: 404
     case .connectRefusedByPolicy: 405
-    case .destinationDenied: 403
+    case .destinationDenied, .accessDenied, .wrongAudience, .authorizerFailed, .authorizerDenied: 403
+    case .rateLimited: 429
+    case .unauthenticated: 401
+    case .keysUnavailable, .injected: 503
     case .noEndpoint, .missingSecret, .overflow, .dnsFailure, .connectionRefused: 503
     case .tlsCertificate, .tlsUntrusted, .tlsRefused, .tlsProtocol, .tlsUnavailable: 503
     case .connectionReset, .upstreamProtocol: 502
@@ -34,7 +43,11 @@ package enum Fault: UInt8, Sendable, CaseIterable {
     case .badRequest, .notHTTP, .headTooLarge, .versionNotSupported: "http_request_error"
     case .requestTimeout: "http_request_error"
     case .noRoute: "destination_not_found"
-    case .connectRefusedByPolicy, .destinationDenied: "http_request_denied"
+    case .connectRefusedByPolicy, .destinationDenied, .accessDenied, .unauthenticated, .wrongAudience,
+      .authorizerFailed, .authorizerDenied, .rateLimited:
+      "http_request_denied"
+    case .keysUnavailable: "proxy_configuration_error"
+    case .injected: "proxy_internal_error"
     case .noEndpoint: "destination_unavailable"
     case .missingSecret: "proxy_configuration_error"
     case .overflow: "connection_limit_reached"
@@ -55,7 +68,11 @@ package enum Fault: UInt8, Sendable, CaseIterable {
   package var flag: StaticString {
     switch self {
     case .badRequest, .notHTTP, .headTooLarge, .versionNotSupported, .connectRefusedByPolicy: "DPE"
-    case .destinationDenied: "UAEX"
+    case .destinationDenied, .accessDenied, .unauthenticated, .wrongAudience, .keysUnavailable, .authorizerFailed,
+      .authorizerDenied:
+      "UAEX"
+    case .rateLimited: "RL"
+    case .injected: "FI"
     case .requestTimeout: "DT"
     case .noRoute: "NR"
     case .noEndpoint: "UH"
@@ -98,6 +115,14 @@ package enum Fault: UInt8, Sendable, CaseIterable {
     case .tlsRefused: "tls_certificate_refused"
     case .tlsProtocol: "tls_handshake_failed"
     case .tlsUnavailable: "tls_not_ready"
+    case .rateLimited: "rate_limited"
+    case .accessDenied: "access_denied"
+    case .unauthenticated: "unauthenticated"
+    case .wrongAudience: "wrong_audience"
+    case .keysUnavailable: "keys_unavailable"
+    case .authorizerFailed: "authorization_failed"
+    case .authorizerDenied: "authorization_denied"
+    case .injected: "fault_injected"
     }
   }
 
@@ -105,10 +130,12 @@ package enum Fault: UInt8, Sendable, CaseIterable {
   package func blame(toApp: Bool) -> Blame {
     switch self {
     case .badRequest, .notHTTP, .headTooLarge, .versionNotSupported, .requestTimeout, .connectRefusedByPolicy,
-      .destinationDenied:
+      .destinationDenied, .rateLimited, .accessDenied, .unauthenticated, .wrongAudience, .authorizerDenied:
       .client
-    case .noRoute, .noEndpoint, .missingSecret, .tlsUntrusted, .tlsRefused, .tlsUnavailable: .config
-    case .overflow: .sidecar
+    case .noRoute, .noEndpoint, .missingSecret, .tlsUntrusted, .tlsRefused, .tlsUnavailable, .keysUnavailable:
+      .config
+    case .overflow, .injected: .sidecar
+    case .authorizerFailed: .upstream
     case .dnsFailure, .connectionRefused, .connectionTimeout, .connectionReset, .upstreamProtocol, .routeTimeout,
       .tryTimeout, .streamIdle, .tlsCertificate, .tlsProtocol:
       toApp ? .app : .upstream
@@ -149,6 +176,14 @@ package enum Fault: UInt8, Sendable, CaseIterable {
     case .tlsProtocol: "does the upstream speak TLS 1.2 or 1.3 on this port?"
     case .tlsUnavailable:
       "a secret that the cluster's `tls` takes its certificate from is missing; see `outrider status`"
+    case .rateLimited: "wait as long as Retry-After says; see `limits.rate`"
+    case .accessDenied: "see `authorize.rbac` of the listener and of the route"
+    case .unauthenticated: "send a token that is valid here; see `authorize.jwt`"
+    case .wrongAudience: "ask the issuer for a token for this service; see `authorize.jwt.audiences`"
+    case .keysUnavailable: "the key set of `authorize.jwt.jwks` is not there; see the sidecar's log"
+    case .authorizerFailed: "the service of `authorize.external` gave no answer in time; it fails closed"
+    case .authorizerDenied: "the service of `authorize.external` does not allow it"
+    case .injected: "this failure is made on purpose; see `fault`"
     }
   }
 }

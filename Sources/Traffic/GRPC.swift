@@ -4,6 +4,7 @@ package enum GRPC {
   package enum Status: Int, Sendable, CaseIterable {
     case ok = 0
     case cancelled = 1
+    case unknown = 2
     case deadlineExceeded = 4
     case permissionDenied = 7
     case resourceExhausted = 8
@@ -68,6 +69,21 @@ package enum GRPC {
   }
 }
 
+extension GRPC.Status {
+  /// What stands for an HTTP status (gRPC's `http-grpc-status-mapping` text).
+  package init(http status: Int) {
+    self =
+      switch status {
+      case 400: .internal
+      case 401: .unauthenticated
+      case 403: .permissionDenied
+      case 404: .unimplemented
+      case 429, 502, 503, 504: .unavailable
+      default: .unknown
+      }
+  }
+}
+
 extension Fault {
   /// What a gRPC client is told in place of an HTTP status.
   package var grpcStatus: GRPC.Status {
@@ -75,10 +91,15 @@ extension Fault {
     case .routeTimeout, .tryTimeout: .deadlineExceeded
     case .noRoute: .unimplemented
     case .badRequest, .notHTTP, .headTooLarge, .versionNotSupported, .upstreamProtocol: .internal
-    case .connectRefusedByPolicy, .destinationDenied: .permissionDenied
+    case .connectRefusedByPolicy, .destinationDenied, .accessDenied, .wrongAudience, .authorizerFailed,
+      .authorizerDenied:
+      .permissionDenied
+    case .unauthenticated: .unauthenticated
+    case .rateLimited: .resourceExhausted
     case .requestTimeout, .streamIdle: .cancelled
     case .noEndpoint, .missingSecret, .overflow, .dnsFailure, .connectionRefused, .connectionTimeout,
-      .connectionReset, .tlsCertificate, .tlsUntrusted, .tlsRefused, .tlsProtocol, .tlsUnavailable:
+      .connectionReset, .tlsCertificate, .tlsUntrusted, .tlsRefused, .tlsProtocol, .tlsUnavailable, .keysUnavailable,
+      .injected:
       .unavailable
     }
   }

@@ -23,6 +23,8 @@ final class ProxyShared: Sendable {
   /// Of clusters by name.
   let outliers = Mutex<[String: OutlierCounters]>([:])
   private let loops = Mutex<[NIOLoopBound<LoopState>]>([])
+  /// For what checks ask others.
+  let outside: OutsideClient
   let drainingInbound = Atomic<Bool>(false)
   let drainingOutbound = Atomic<Bool>(false)
   private let listeners = Mutex<[ListenerID: OpenConnections]>([:])
@@ -49,8 +51,10 @@ final class ProxyShared: Sendable {
   }
 
   init(
-    metrics: MetricRegistry, events: EventStream, secrets: @escaping TrafficProxy.SecretResolver, logger: Logger
+    metrics: MetricRegistry, events: EventStream, secrets: @escaping TrafficProxy.SecretResolver, logger: Logger,
+    outside: OutsideClient
   ) {
+    self.outside = outside
     self.metrics = metrics
     self.events = events
     self.secrets = secrets
@@ -152,7 +156,14 @@ final class LoopListener {
   private(set) var tlsCounters: TLSCounters?
   let refusals: Refusals
   /// It has as many connections as it may.
-  var isFull: Bool { open.count.load(ordering: .relaxed) >= compiled.maxConnections }
+  private var isFull: Bool { open.count.load(ordering: .relaxed) >= compiled.maxConnections }
+
+  /// True when another connection is refused, which is counted and told.
+  func refusesFull(_ loop: LoopState) -> Bool {
+    guard isFull else { return false }
+    refusals.count("it has \(compiled.maxConnections) connections, its limit", loop, compiled.name)
+    return true
+  }
 
   private let metrics: MetricRegistry
   /// Clients that broke HTTP/2 or cost too much.
@@ -230,6 +241,8 @@ final class LoopState {
   /// The buffer of a connection that is idle.
   var spareOutput = ByteBuffer()
   var access: AccessLogWriter
+  /// Tokens that were verified.
+  var tokens = TokenMemory()
   private var stats: [String: RouteStats] = [:]
   private var isTurnEnding = false
   /// Which of how many loops this is.

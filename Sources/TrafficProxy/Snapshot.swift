@@ -50,16 +50,20 @@ final class CompiledRoute: Sendable {
   let policy: RetryPolicy
   let rewritePrefix: (from: Int, to: [UInt8])?
   let rewriteHost: [UInt8]?
+  /// What its requests are checked for; nil = nothing.
+  let gate: CompiledGate?
   let requestEdits: CompiledEdits
   let responseEdits: CompiledEdits
   let inject: [(name: [UInt8], value: SecretTemplate)]
   /// Leads to a cluster and changes nothing in requests and responses.
   var isPlain: Bool {
     guard case .cluster = action else { return false }
-    return rewritePrefix == nil && rewriteHost == nil && inject.isEmpty && requestEdits.isEmpty && responseEdits.isEmpty
+    return gate == nil && rewritePrefix == nil && rewriteHost == nil && inject.isEmpty && requestEdits.isEmpty
+      && responseEdits.isEmpty
   }
 
-  init(_ route: RouteConfiguration, _ listener: ListenerConfiguration) {
+  init(_ route: RouteConfiguration, _ listener: ListenerConfiguration, _ gates: GateBook) {
+    gate = gates.gate(route.security, listener.id, route: route.name)
     name = route.name
     switch route.action {
     case .cluster(let cluster):
@@ -96,7 +100,9 @@ final class CompiledRoute: Sendable {
         !route.inject.contains { $0.name.lowercased() == outer.name.lowercased() }
       } + route.inject
     inject = injected.map { (Array($0.name.utf8), $0.value) }
-    requestEdits = CompiledEdits([listener.requestHeaders, route.requestHeaders], injected: injected)
+    var edits = CompiledEdits([listener.requestHeaders, route.requestHeaders], injected: injected)
+    edits.drops += (listener.security.droppedFields + route.security.droppedFields).map { Array($0.utf8) }
+    requestEdits = edits
     responseEdits = CompiledEdits([listener.responseHeaders, route.responseHeaders])
   }
 }
@@ -125,12 +131,17 @@ final class CompiledListener: Sendable {
   let downstreamIdle: UInt64
   let headTimeout: UInt64
   let maxConnections: Int
+  /// What every request and stream is checked for; nil = nothing.
+  let gate: CompiledGate?
+  /// Some routes check more than others: which one a request takes must not depend on how its path is spelt.
+  let guardsRoutes: Bool
   /// Fraction of successful requests recorded, 0...1; below 0 = none at all.
   let sample: Double
   /// Nil = plaintext.
   let tls: ServerTLS?
 
-  init(_ listener: ListenerConfiguration, tls: ServerTLS? = nil) {
+  init(_ listener: ListenerConfiguration, _ gates: GateBook, tls: ServerTLS? = nil) {
+    gate = gates.gate(listener.security, listener.id, route: nil)
     self.tls = tls
     id = listener.id
     name = listener.name
@@ -145,10 +156,12 @@ final class CompiledListener: Sendable {
     var named = RouteConfiguration(action: .cluster("\(listener.name)/destinations"))
     named.name = listener.isTransparent ? "original" : "destination"
     destinationRoute =
-      listener.forwardProxy == nil && !listener.isTransparent ? nil : CompiledRoute(named, listener)
+      listener.forwardProxy == nil && !listener.isTransparent ? nil : CompiledRoute(named, listener, gates)
     table = RouteTable(listener.routes)
-    routes = listener.routes.map { CompiledRoute($0, listener) }
-    passesTCP = routes.count == 1 && listener.routes[0].match == RouteConfiguration.Match() && routes[0].isPlain
+    routes = listener.routes.map { CompiledRoute($0, listener, gates) }
+    guardsRoutes = routes.contains { $0.gate != nil }
+    passesTCP =
+      gate == nil && routes.count == 1 && listener.routes[0].match == RouteConfiguration.Match() && routes[0].isPlain
     idleTimeout = listener.idleTimeout.nanoseconds
     downstreamIdle = listener.downstreamIdle.nanoseconds
     headTimeout = listener.headTimeout.nanoseconds

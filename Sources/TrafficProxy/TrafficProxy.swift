@@ -37,6 +37,8 @@ package final class TrafficProxy: Sendable {
   private let state: Mutex<State>
   private let resolverTask = Mutex<Task<Void, Never>?>(nil)
   private let tls: TLSWatch
+  private let gates: GateBook
+  private let keys = KeyWatch()
 
   /// `app` is where the cluster named `app` leads; nil when there is no app to reach. `book` holds the secrets that
   /// TLS certificates are taken from. Throws when a file of a `tls` cannot be used.
@@ -46,13 +48,15 @@ package final class TrafficProxy: Sendable {
     logger: Logger
   ) throws {
     self.group = group
-    let shared = ProxyShared(metrics: metrics, events: events, secrets: secrets, logger: logger)
+    let outside = OutsideClient(group: group)
+    let shared = ProxyShared(metrics: metrics, events: events, secrets: secrets, logger: logger, outside: outside)
     self.shared = shared
     shared.resolver.start()
     shared.own.configure(configuration)
     let tls = TLSWatch(material: MaterialSource(book: book), metrics: metrics, logger: logger)
     self.tls = tls
-    let snapshot = try Self.compile(configuration, app: app, keeping: nil, tls.material)
+    gates = GateBook(metrics: metrics, logger: logger, client: outside)
+    let snapshot = try Self.compile(configuration, app: app, keeping: nil, tls.material, gates)
     state = Mutex(State(snapshot: snapshot))
     var generator = SystemRandomNumberGenerator()
     let eventLoops = Array(group.makeIterator())
@@ -67,6 +71,7 @@ package final class TrafficProxy: Sendable {
     }
     shared.know(workers.map(\.state))
     startResolver()
+    followKeys(1)
     book.follow { [weak tls] names in
       guard let tls else { return }
       Task { await tls.changed(names) }
@@ -82,8 +87,10 @@ package final class TrafficProxy: Sendable {
   }
 
   private static func compile(
-    _ configuration: TrafficConfiguration, app: Address?, keeping old: Snapshot?, _ material: MaterialSource
+    _ configuration: TrafficConfiguration, app: Address?, keeping old: Snapshot?, _ material: MaterialSource,
+    _ gates: GateBook
   ) throws -> Snapshot {
+    gates.begin()
     let listeners = configuration.inbound + configuration.outbound
     var clusters = configuration.clusters
     if !clusters.contains(where: { $0.name == "app" }) {
@@ -92,7 +99,7 @@ package final class TrafficProxy: Sendable {
     return Snapshot(
       configuration: configuration,
       listeners: try listeners.map { listener in
-        CompiledListener(listener, tls: try ServerTLS.make(listener, keeping: old, material))
+        CompiledListener(listener, gates, tls: try ServerTLS.make(listener, keeping: old, material))
       },
       clusters: try clusters.map { cluster in
         let before = old?.clusters.first { $0.configuration.name == cluster.name }
@@ -134,7 +141,7 @@ package final class TrafficProxy: Sendable {
 
   private static func accept(_ channel: any Channel, _ loop: LoopState, _ id: ListenerID) throws {
     guard let listener = loop.listeners[id] else { throw ChannelError.operationUnsupported }
-    if listener.isFull { throw ChannelError.operationUnsupported }
+    if listener.refusesFull(loop) { throw ChannelError.operationUnsupported }
     if channel.localAddress?.ipAddress != nil {
       try channel.syncOptions?.setOption(.tcpOption(.tcp_nodelay), value: 1)
     }
@@ -226,7 +233,7 @@ package final class TrafficProxy: Sendable {
   /// Throws when a file of a `tls` cannot be used; then nothing changes.
   package func reload(_ configuration: TrafficConfiguration, app: Address?) throws {
     let old = state.withLock { $0.snapshot }
-    let snapshot = try Self.compile(configuration, app: app, keeping: old, tls.material)
+    let snapshot = try Self.compile(configuration, app: app, keeping: old, tls.material, gates)
     shared.own.configure(configuration)
     let generation = state.withLock { state in
       state.snapshot = snapshot
@@ -234,6 +241,7 @@ package final class TrafficProxy: Sendable {
       return state.generation
     }
     Task { [tls] in await tls.follow(snapshot.tls, generation: generation) }
+    followKeys(generation)
     for worker in workers {
       let state = worker.state
       worker.eventLoop.execute { state.value.apply(snapshot) }
@@ -245,6 +253,7 @@ package final class TrafficProxy: Sendable {
   package func close() async {
     resolverTask.withLock { $0?.cancel() }
     await tls.stop()
+    await keys.stop()
     await closeServers { _ in true }
     shared.know([])
     for worker in workers {
@@ -258,7 +267,13 @@ package final class TrafficProxy: Sendable {
         state.value.access.publish()
       }.get()
     }
+    await shared.outside.shutdown()
     try? await shared.resolver.shutdownGracefully()
+  }
+
+  private func followKeys(_ generation: Int) {
+    let sources = gates.settle()
+    Task { [keys] in await keys.follow(sources, generation: generation) }
   }
 
   // MARK: Resolution

@@ -61,7 +61,7 @@ import Testing
       "telemetry: { tracing: {} }",
       "logs: { sinks: { a: { splunk: { url: x } } } }", "logs: { sinks: { splunk: { url: x } } }",
       "secrets: { stores: { env: {} }, values: { a: { database: db/creds/a } } }", "secrets: { socket: { path: a } }",
-      "secrets: { shared_memory: { path: a } }", "outbound: { a: { listen: \":1\", to: \"http://a\", authorize: {} } }",
+      "secrets: { shared_memory: { path: a } }",
       "outbound: { a: { listen: \":1\", routes: [{ split: { a: 1 } }] } }",
       "clusters: { a: { dns: \"a:1\", balance: maglev } }", "logs: { sources: { a: { fifo: /a } } }",
       "telemetry: { metrics: { prometheus: false } }", "logs: { sources: { app: { parse: { regex: a } } } }",

@@ -24,7 +24,7 @@ struct AcceptChain {
     }
     switch Interception.decide(channel, loop, listener, NIODeadline.now().uptimeNanoseconds) {
     case .listener(let chosen, let original):
-      if chosen !== listener, chosen.isFull { throw ChannelError.operationUnsupported }
+      if chosen !== listener, chosen.refusesFull(loop) { throw ChannelError.operationUnsupported }
       self.listener = chosen
       self.original = original
     case .refused(let reason):

@@ -24,6 +24,8 @@ struct Exchange {
   var traceID: (UInt64, UInt64) = (0, 0)
 
   var route: LoopRoute?
+  /// How far it has come through checks; nil = nothing is checked.
+  var passage: Passage?
   var endpoint: LoopEndpoint?
   /// How the request's body is delimited, and how far it has come (HTTP/1.1).
   var framing = BodyFraming.none

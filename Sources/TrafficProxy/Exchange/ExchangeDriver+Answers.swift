@@ -8,8 +8,9 @@ import Vocabulary
 extension ExchangeDriver {
   // MARK: Our own answers
 
-  /// An error of our own: says what, whose fault and the way out (RFC 9209).
-  final func localError(_ fault: Fault, detail: String) {
+  /// An error of our own: says what, whose fault and the way out (RFC 9209). `status` takes the place of the fault's own,
+  /// `extra` are lines for the answer's head.
+  final func localError(_ fault: Fault, detail: String, status: Int? = nil, fields extra: String = "") {
     if let lead { return lead.hedgeFailed(.connect, fault, detail: detail) }
     let left = upstream
     upstream = nil
@@ -23,9 +24,11 @@ extension ExchangeDriver {
     exchange.blame = blame
     if accept.isTCP { return closeNow() }
     guard !exchange.responseStarted else { return abort() }
-    if exchange.isGRPC { return answerGRPC(fault, detail: detail) }
-    exchange.status = fault.status
+    if exchange.isGRPC { return answerGRPC(fault, detail: detail, status: status) }
+    let status = status ?? fault.status
+    exchange.status = status
     var fields = ByteBuffer()
+    fields.writeString(extra)
     fields.writeString("Proxy-Status: outrider; error=\(fault.proxyError)")
     if let endpoint = exchange.endpoint {
       fields.writeString("; next-hop=\"")
@@ -43,7 +46,7 @@ extension ExchangeDriver {
     var body = ByteBuffer()
     if exchange.acceptsJSON {
       fields.writeString("Content-Type: application/json\r\n")
-      body.writeString("{\"reason\":\"\(fault.reason)\",\"blame\":\"\(blame.rawValue)\",\"status\":\(fault.status),")
+      body.writeString("{\"reason\":\"\(fault.reason)\",\"blame\":\"\(blame.rawValue)\",\"status\":\(status),")
       body.writeString("\"request_id\":\"")
       body.writeJSON(identifier.readableBytesView)
       body.writeString("\",\"details\":\"")
@@ -56,7 +59,7 @@ extension ExchangeDriver {
       body.writeBytes(identifier.readableBytesView)
       body.writeString("\n")
     }
-    answer(status: fault.status, fields: Array(fields.readableBytesView), body: Array(body.readableBytesView))
+    answer(status: status, fields: Array(fields.readableBytesView), body: Array(body.readableBytesView))
   }
 
   private func writeRequestID(to out: inout ByteBuffer) {
@@ -83,6 +86,7 @@ enum StatusText {
     case 307: "Temporary Redirect"
     case 308: "Permanent Redirect"
     case 400: "Bad Request"
+    case 401: "Unauthorized"
     case 403: "Forbidden"
     case 404: "Not Found"
     case 405: "Method Not Allowed"

@@ -57,11 +57,12 @@ extension ExchangeDriver {
   }
 
   /// An error of our own: a response of status 200 without messages, whose fields end the call.
-  final func answerGRPC(_ fault: Fault, detail: String) {
+  /// `status` is the HTTP status that stands for it, where the fault has none of its own.
+  final func answerGRPC(_ fault: Fault, detail: String, status: Int? = nil) {
     exchange.status = 200
-    exchange.grpcStatus = fault.grpcStatus.rawValue
+    exchange.grpcStatus = (status.map { GRPC.Status(http: $0) } ?? fault.grpcStatus).rawValue
     var fields = ByteBuffer()
-    fields.writeString("Content-Type: application/grpc\r\ngrpc-status: \(fault.grpcStatus.rawValue)\r\n")
+    fields.writeString("Content-Type: application/grpc\r\ngrpc-status: \(exchange.grpcStatus)\r\n")
     fields.writeString("grpc-message: outrider: \(fault.reason): ")
     // Percent-encoded as the protocol asks for.
     for octet in detail.utf8 {

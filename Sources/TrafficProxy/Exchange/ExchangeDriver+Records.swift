@@ -13,6 +13,7 @@ extension ExchangeDriver {
   /// Counts and records the exchange, and makes room for the next.
   func finishExchange(_ now: UInt64) {
     let compiled = listener.compiled
+    if let passage = exchange.passage { passage.cancel() }
     loop.shared.addInFlight(compiled.direction, -1)
     if let cluster = exchange.route?.cluster {
       if exchange.countsAsRequest { cluster.shared.requests.wrappingSubtract(1, ordering: .relaxed) }

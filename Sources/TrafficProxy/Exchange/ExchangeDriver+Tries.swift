@@ -16,7 +16,7 @@ import Vocabulary
 /// Finding a connection for an exchange, and what happens when a try fails.
 extension ExchangeDriver {
   func clusterResolved() {
-    guard phase == .exchange, upstream == nil, !isConnecting else { return }
+    guard phase == .exchange, upstream == nil, !isConnecting, !isChecked else { return }
     startTry(NIODeadline.now().uptimeNanoseconds)
   }
 
@@ -234,6 +234,7 @@ extension ExchangeDriver {
       guard let rendered = renderInjected(route) else { return }
       injected = rendered
     }
+    if let passage = exchange.passage { injected += passage.fields }
     exchange.tries.reusedConnection = connection.wasUsed
     exchange.tries.requestWritten = true
     exchange.tries.responseSeen = false

@@ -124,9 +124,24 @@ class ExchangeDriver: Timed {
     guard !isConnect || listener.compiled.forwardPolicy != nil && !takesContent else {
       return localError(.connectRefusedByPolicy, detail: "CONNECT is not allowed on this listener")
     }
-    let chosen = isConnect ? nil : head.withUnsafeReadableBytes { chooseRoute($0) }
+    if let gate = listener.compiled.gate, !passes(gate, now) { return }
+    direct(now)
+  }
+
+  /// Chooses the route of a request that its listener lets in. The loop's parse is of it.
+  final func direct(_ now: UInt64) {
+    let guarded = pathForGuardedRoutes()
+    if guarded != nil, refusesAmbiguous(guarded) { return }
+    let chosen = exchange.isConnect ? nil : exchange.head.withUnsafeReadableBytes { chooseRoute($0, guarded) }
     guard let route = chosen.map({ listener.routes[$0] }) ?? accept.original ?? destinationRoute(now) else { return }
     exchange.route = route
+    if guarded != nil, refusesAmbiguous(guarded, rewrittenBy: route) { return }
+    if let gate = route.compiled.gate, !passes(gate, now) { return }
+    proceed(route, now)
+  }
+
+  /// Answers or tries a request that its route lets in. The loop's parse is of it.
+  final func proceed(_ route: LoopRoute, _ now: UInt64) {
     if case .reply(let status, let fields, let body) = route.compiled.action {
       exchange.status = status
       return answer(status: status, fields: fields, body: body)
@@ -167,7 +182,14 @@ class ExchangeDriver: Timed {
     exchange.acceptText = loop.request.table.value(loop.request.table.accept)
   }
 
-  private func chooseRoute(_ bytes: UnsafeRawBufferPointer) -> Int? {
+  /// `normal` is the path to go by in place of the one that was sent; nil = that one.
+  private func chooseRoute(_ bytes: UnsafeRawBufferPointer, _ normal: NormalPath?) -> Int? {
+    if let normal { return normal.octets.withUnsafeBytes { chooseRoute(bytes, path: $0) } }
+    let path = UnsafeRawBufferPointer(rebasing: loop.request.path.of(bytes)[..<loop.request.pathOnlyCount])
+    return chooseRoute(bytes, path: path)
+  }
+
+  private func chooseRoute(_ bytes: UnsafeRawBufferPointer, path: UnsafeRawBufferPointer) -> Int? {
     let authority =
       loop.request.authority.count > 0
       ? loop.request.authority : loop.request.table.value(loop.request.table.host)
@@ -175,7 +197,6 @@ class ExchangeDriver: Timed {
     if let colon = host.lastIndex(of: 0x3A), !host[colon...].contains(0x5D) {
       host = UnsafeRawBufferPointer(rebasing: host[..<colon])
     }
-    let path = UnsafeRawBufferPointer(rebasing: loop.request.path.of(bytes)[..<loop.request.pathOnlyCount])
     return listener.compiled.table.match(
       RouteQuery(host: host, path: path, method: loop.request.methodText.of(bytes))
     ) { [loop] name in loop.request.table.first(named: name, bytes)?.value.of(bytes) }
@@ -223,6 +244,7 @@ class ExchangeDriver: Timed {
 
   /// A deadline of an exchange that is under way.
   final func exchangeDeadlinePassed(_ now: UInt64) {
+    if let passage = exchange.passage, passage.isWaiting { return passageDeadlinePassed(passage, now) }
     if exchange.responseStarted {
       if now >= exchange.grpcDeadline { return expireGRPC(now) }
       if outputMoves() { return progress(now) }

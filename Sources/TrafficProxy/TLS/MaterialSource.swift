@@ -54,7 +54,7 @@ struct MaterialSource: Sendable {
   private func secret(_ name: String) -> MaterialSignature { book.fields(name).map { .secret($0) } ?? .absent }
 
   /// Symbolic links are followed, so that a switched link (Kubernetes' `..data`) is another version.
-  private static func file(_ path: String) -> MaterialSignature {
+  static func file(_ path: String) -> MaterialSignature {
     var status = stat()
     guard stat(path, &status) == 0 else { return .absent }
     return .file(
@@ -112,7 +112,7 @@ struct MaterialSource: Sendable {
     return TLSMaterialError("secret `\(name)` has no field `\(field)`; it has \(known.isEmpty ? "none" : known)")
   }
 
-  private static func read(_ path: String) throws(TLSMaterialError) -> [UInt8] {
+  static func read(_ path: String) throws(TLSMaterialError) -> [UInt8] {
     let file = open(path, O_RDONLY | O_CLOEXEC)
     guard file >= 0 else { throw unreadable(path, errno) }
     defer { close(file) }
