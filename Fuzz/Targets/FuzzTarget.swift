@@ -16,6 +16,8 @@ package struct FuzzTarget: Sendable {
     FuzzTarget(name: "http2_server", check: { HTTP2Target.check($0, .server) }),
     FuzzTarget(name: "http2_client", check: { HTTP2Target.check($0, .client) }),
     FuzzTarget(name: "hpack", check: HPACKTarget.check),
+    FuzzTarget(name: "grpc_health", check: HealthTargets.grpcHealth),
+    FuzzTarget(name: "retry_after", check: HealthTargets.retryAfter),
     FuzzTarget(name: "json", check: LogTargets.json),
     FuzzTarget(name: "spool", check: LogTargets.spool),
     FuzzTarget(name: "configuration", check: ConfigurationTarget.check),

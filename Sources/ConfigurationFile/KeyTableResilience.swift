@@ -66,7 +66,8 @@ extension KeyTable {
   static let availability: [Key] = [
     .key("health", .record(health), nil, "Asks each endpoint whether it is well; who is not gets no requests."),
     .key(
-      "outliers", .leafOr(.boolean, .record(outliers)), "true",
+      "outliers", .leafOr(.boolean, .record(outliers)),
+      "{consecutive_5xx: 5, interval: 10s, ejection: 30s, max_ejection: 300s, max_percent: 10}",
       "Leaves out endpoints for a while whose requests fail; never the only one. `false` switches it off."),
   ]
 }

@@ -4,6 +4,8 @@ package import Vocabulary
 package enum Fault: UInt8, Sendable, CaseIterable {
   case badRequest, notHTTP, headTooLarge, versionNotSupported, requestTimeout
   case noRoute, connectRefusedByPolicy, destinationDenied, noEndpoint, missingSecret
+  /// There are endpoints, and health checks or outlier detection have left none of them.
+  case noneAvailable
   case overflow, dnsFailure
   case connectionRefused, connectionTimeout, connectionReset, upstreamProtocol
   case routeTimeout, tryTimeout, streamIdle
@@ -30,7 +32,7 @@ package enum Fault: UInt8, Sendable, CaseIterable {
     case .rateLimited: 429
     case .unauthenticated: 401
     case .keysUnavailable, .injected: 503
-    case .noEndpoint, .missingSecret, .overflow, .dnsFailure, .connectionRefused: 503
+    case .noEndpoint, .noneAvailable, .missingSecret, .overflow, .dnsFailure, .connectionRefused: 503
     case .tlsCertificate, .tlsUntrusted, .tlsRefused, .tlsProtocol, .tlsUnavailable: 503
     case .connectionReset, .upstreamProtocol: 502
     case .connectionTimeout, .routeTimeout, .tryTimeout, .streamIdle: 504
@@ -48,7 +50,7 @@ package enum Fault: UInt8, Sendable, CaseIterable {
       "http_request_denied"
     case .keysUnavailable: "proxy_configuration_error"
     case .injected: "proxy_internal_error"
-    case .noEndpoint: "destination_unavailable"
+    case .noEndpoint, .noneAvailable: "destination_unavailable"
     case .missingSecret: "proxy_configuration_error"
     case .overflow: "connection_limit_reached"
     case .dnsFailure: "dns_error"
@@ -75,7 +77,7 @@ package enum Fault: UInt8, Sendable, CaseIterable {
     case .injected: "FI"
     case .requestTimeout: "DT"
     case .noRoute: "NR"
-    case .noEndpoint: "UH"
+    case .noEndpoint, .noneAvailable: "UH"
     case .missingSecret: "CF"
     case .overflow: "UO"
     case .dnsFailure: "DF"
@@ -100,6 +102,7 @@ package enum Fault: UInt8, Sendable, CaseIterable {
     case .connectRefusedByPolicy: "connect_not_allowed"
     case .destinationDenied: "destination_denied"
     case .noEndpoint: "no_endpoint"
+    case .noneAvailable: "no_healthy_endpoint"
     case .missingSecret: "missing_secret"
     case .overflow: "overflow"
     case .dnsFailure: "dns_failure"
@@ -137,7 +140,7 @@ package enum Fault: UInt8, Sendable, CaseIterable {
     case .overflow, .injected: .sidecar
     case .authorizerFailed: .upstream
     case .dnsFailure, .connectionRefused, .connectionTimeout, .connectionReset, .upstreamProtocol, .routeTimeout,
-      .tryTimeout, .streamIdle, .tlsCertificate, .tlsProtocol:
+      .tryTimeout, .streamIdle, .tlsCertificate, .tlsProtocol, .noneAvailable:
       toApp ? .app : .upstream
     }
   }
@@ -154,6 +157,7 @@ package enum Fault: UInt8, Sendable, CaseIterable {
     case .connectRefusedByPolicy: "CONNECT is not enabled on this listener"
     case .destinationDenied: "the forward proxy does not lead there; see `forward_proxy` of the listener"
     case .noEndpoint: toApp ? "no app address is configured; set `app.port`" : "the cluster has no endpoints"
+    case .noneAvailable: "every endpoint is unhealthy or ejected; `outrider status` says why"
     case .missingSecret: "a secret that a field is injected from is missing; see `outrider status`"
     case .overflow: "the cluster's limits are reached; raise its `limits` or add endpoints"
     case .dnsFailure: "the cluster's name does not resolve; check the name and the resolver"

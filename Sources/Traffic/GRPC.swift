@@ -97,7 +97,7 @@ extension Fault {
     case .unauthenticated: .unauthenticated
     case .rateLimited: .resourceExhausted
     case .requestTimeout, .streamIdle: .cancelled
-    case .noEndpoint, .missingSecret, .overflow, .dnsFailure, .connectionRefused, .connectionTimeout,
+    case .noEndpoint, .noneAvailable, .missingSecret, .overflow, .dnsFailure, .connectionRefused, .connectionTimeout,
       .connectionReset, .tlsCertificate, .tlsUntrusted, .tlsRefused, .tlsProtocol, .tlsUnavailable, .keysUnavailable,
       .injected:
       .unavailable

@@ -47,6 +47,8 @@ final class CompiledRoute: Sendable {
   let perTryTimeout: UInt64
   /// Until a second try begins beside the first; 0 = never.
   let hedgeAfter: UInt64
+  /// Responses below this status are passed on without asking the policy.
+  let leastRetried: Int
   let policy: RetryPolicy
   let rewritePrefix: (from: Int, to: [UInt8])?
   let rewriteHost: [UInt8]?
@@ -84,6 +86,7 @@ final class CompiledRoute: Sendable {
     let retries = route.retries ?? listener.retries
     policy = RetryPolicy(retries)
     hedgeAfter = retries.hedgeAfter?.nanoseconds ?? 0
+    leastRetried = policy.leastStatus
     perTryTimeout = retries.perTryTimeout?.nanoseconds ?? 0
     rewriteHost = route.rewriteHost.map { Array($0.utf8) }
     rewritePrefix = route.rewritePrefix.map { text in

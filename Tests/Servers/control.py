@@ -106,6 +106,7 @@ def serve(handler, state, port=0):
     """Prints the port, then serves until standard input ends. `state` is handed to handlers as `server.state`."""
     server = Server(("127.0.0.1", port), handler)
     server.state = state
+    state.server = server
     end_with_standard_input(server.shutdown)
     print(server.server_address[1], flush=True)
     server.serve_forever(poll_interval=0.1)

@@ -8,8 +8,11 @@ prints its port and ends when standard input does. Any path answers 200 with a J
     /bytes/N            N bytes
     /chunks/N           N chunks of 1,000 bytes each, with the chunked coding
     /status/N           status N
+    /healthz            200, or what `health_status` says; not counted, and nothing else is done to it
     POST /_behave       {"fail_each": N, "fail_status": 503, "reset_each_second": bool, "reset_next": N,
-                         "delay": SECONDS, "idle_close": SECONDS, "close_after_reply": bool, "retry_after": SECONDS}
+                         "delay": SECONDS, "idle_close": SECONDS, "close_after_reply": bool, "retry_after": SECONDS,
+                         "health_status": N, "fail_headers": {NAME: VALUE}, "reset_at": N, "refuse": SECONDS,
+                         "trickle": SECONDS}
                         replaces the whole behaviour; {} is good behaviour
     GET  /_counts       {"requests", "connections", "by_id": {ID: {METHOD: TIMES}}}, ID from the field X-Count-Id
     DELETE /_counts     begins to count anew
@@ -20,12 +23,19 @@ reset_next          so many of the next requests are read, counted, and answered
 delay               wait before each reply
 idle_close          a kept-alive connection without a request for so long is closed
 close_after_reply   the connection is closed after each reply without having announced it
+fail_headers        fields of failed replies
+reset_at            each reply is cut by a reset after so many of its octets
+refuse              for so long no connection is accepted: the kernel refuses them; then this is over
+trickle             replies go out octet by octet with that time between two
 """
 
 import argparse
 import collections
+import fcntl
 import hashlib
 import json
+import os
+import socket
 import threading
 
 from control import Handler, serve
@@ -50,6 +60,27 @@ class Behaviour:
             self.requests_since = 0
             released, self.changed = self.changed, threading.Event()
         released.set()
+        if wishes.get("refuse"):
+            self.refuse(wishes["refuse"])
+
+    def refuse(self, seconds):
+        """Something silent takes the listening socket's place, and after that time another socket of its port does."""
+        place = self.server.socket.fileno()
+        silent = os.pipe()
+        # At once, although a poll may still hold the socket.
+        self.server.socket.shutdown(socket.SHUT_RDWR)
+        os.dup2(silent[0], place)
+
+        def listen():
+            with socket.socket() as listener:
+                listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                listener.bind(self.server.server_address)
+                listener.listen(512)
+                os.dup2(listener.fileno(), place)
+            for end in silent:
+                os.close(end)
+
+        threading.Timer(seconds, listen).start()
 
     requests_since = 0
 
@@ -73,6 +104,46 @@ class Behaviour:
                 "by_id": {name: dict(counts) for name, counts in self.by_id.items()}}
 
 
+class Cut(Exception):
+    """The reply has come to where it is to be cut."""
+
+
+class Shaped:
+    """A connection's output, cut after `limit` octets or slowed down."""
+
+    def __init__(self, handler, stream, limit, pause, changed):
+        self.handler, self.stream, self.pause, self.changed = handler, stream, pause, changed
+        self.left = limit
+
+    def write(self, data):
+        if self.left is not None:
+            data, cut = data[:self.left], len(data) >= self.left
+            self.left -= len(data)
+        if self.pause:
+            for octet in data:
+                self.stream.write(bytes([octet]))
+                self.stream.flush()
+                self.changed.wait(self.pause)
+        else:
+            self.stream.write(data)
+        if self.left == 0 and cut:
+            self.stream.flush()
+            # What was sent must arrive: a reset drops what the peer has not read.
+            self.handler.acknowledged()
+            raise Cut
+        return len(data)
+
+    def flush(self):
+        self.stream.flush()
+
+    @property
+    def closed(self):
+        return self.stream.closed
+
+    def close(self):
+        self.stream.close()
+
+
 class FlakyHandler(Handler):
     server_version = "flaky-upstream"
 
@@ -80,6 +151,15 @@ class FlakyHandler(Handler):
         super().setup()
         self.on_connection = 0
         self.is_counted = False
+
+    def acknowledged(self):
+        """Waits until the peer's kernel has all that was sent (SIOCOUTQ), five seconds at most."""
+        left = bytearray(4)
+        for _ in range(500):
+            fcntl.ioctl(self.connection, 0x5411, left)
+            if not any(left):
+                break
+            threading.Event().wait(0.01)
 
     def control(self):
         """Answers the control paths; False for a request of the experiment."""
@@ -101,6 +181,8 @@ class FlakyHandler(Handler):
             return
         state = self.server.state
         body = self.read_body()
+        if self.path == "/healthz":
+            return self.reply(state.wishes.get("health_status", 200), {"upstream": state.name})
         self.on_connection += 1
         if not self.is_counted:
             self.is_counted = True
@@ -115,8 +197,16 @@ class FlakyHandler(Handler):
             return self.reset()
         if wishes.get("fail_each") and number % wishes["fail_each"] == 0:
             headers = [("Retry-After", str(wishes["retry_after"]))] if "retry_after" in wishes else []
+            headers += list(wishes.get("fail_headers", {}).items())
             return self.reply(wishes.get("fail_status", 503), {"upstream": state.name, "failed": number}, headers)
-        self.good_reply(body, number)
+        if "reset_at" in wishes or "trickle" in wishes:
+            self.wfile = Shaped(self, self.wfile, wishes.get("reset_at"), wishes.get("trickle"), state.changed)
+        try:
+            self.good_reply(body, number)
+        except Cut:
+            return self.reset()
+        if isinstance(self.wfile, Shaped):
+            self.wfile = self.wfile.stream
         if wishes.get("close_after_reply"):
             self.drop()
 

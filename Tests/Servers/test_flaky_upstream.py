@@ -2,6 +2,9 @@
 
 import hashlib
 import http.client
+import socket
+import threading
+import time
 
 import pytest
 
@@ -61,3 +64,49 @@ def test_many_requests_on_one_connection(flaky):
         connection.request("POST", "/", b"x" * 100)
         assert connection.getresponse().read()
     assert flaky.call("GET", "/_counts")[1]["connections"] == 1
+
+
+def test_health_is_a_matter_of_its_own(flaky):
+    flaky.call("POST", "/_behave", {"fail_each": 1, "health_status": 503})
+    assert flaky.call("GET", "/healthz")[0] == 503
+    flaky.call("POST", "/_behave", {"fail_each": 1})
+    assert flaky.call("GET", "/healthz")[0] == 200
+    assert flaky.call("GET", "/_counts")[1]["requests"] == 0
+
+
+def test_cuts_a_reply_at_an_octet(flaky):
+    flaky.call("POST", "/_behave", {"reset_at": 100})
+    with socket.create_connection(("127.0.0.1", flaky.port), timeout=10) as connection:
+        connection.sendall(b"GET /bytes/5000 HTTP/1.1\r\nHost: a\r\n\r\n")
+        received = b""
+        with pytest.raises(ConnectionResetError):
+            while piece := connection.recv(4096):
+                received += piece
+        assert len(received) == 100 and received.startswith(b"HTTP/1.1 200 OK")
+
+
+def test_trickles(flaky):
+    flaky.call("POST", "/_behave", {"trickle": 0.001})
+    assert flaky.call("GET", "/status/201")[0] == 201
+
+
+def test_refuses_for_a_while(flaky):
+    flaky.call("POST", "/_behave", {"refuse": 0.5})
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", flaky.port), timeout=10)
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        try:
+            socket.create_connection(("127.0.0.1", flaky.port), timeout=10).close()
+            break
+        except ConnectionRefusedError:
+            threading.Event().wait(0.02)
+    assert flaky.call("GET", "/")[0] == 200
+
+
+def test_failed_replies_have_fields(flaky):
+    flaky.call("POST", "/_behave", {"fail_each": 1, "fail_status": 409, "fail_headers": {"X-Why": "busy"}})
+    connection = http.client.HTTPConnection("127.0.0.1", flaky.port, timeout=10)
+    connection.request("GET", "/")
+    reply = connection.getresponse()
+    assert (reply.status, reply.getheader("X-Why")) == (409, "busy")

@@ -28,7 +28,7 @@ extension ExchangeDriver {
     }
     guard let endpoint = cluster.pick(excluding: failedEndpoint, now: now) else {
       if let failure = cluster.failure { return localError(.dnsFailure, detail: failure) }
-      return localError(.noEndpoint, detail: "the cluster `\(cluster.shared.configuration.name)` has no endpoint")
+      return nobodyAvailable(cluster)
     }
     startTry(endpoint, cluster, now)
   }
@@ -297,8 +297,8 @@ extension ExchangeDriver {
   func withholds(_ head: ByteBuffer, status: Int) -> Bool {
     if let endpoint = exchange.endpoint, endpoint.notesOutcomes { noteResponse(head, status: status, endpoint) }
     if exchange.isGRPC { return withholdsGRPC(head) }
-    if let policy = exchange.route?.compiled.policy, status >= policy.leastStatus {
-      if withholdsResponse(head, status: status, policy) { return true }
+    if let route = exchange.route, status >= route.compiled.leastRetried {
+      if withholdsResponse(head, status: status, route.compiled.policy) { return true }
     }
     if hedge != nil { endHedge() }
     return false

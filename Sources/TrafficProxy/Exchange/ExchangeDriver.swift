@@ -204,9 +204,11 @@ class ExchangeDriver: Timed {
 
   /// The request is complete: the time until the response's head begins.
   final func requestCompleted(_ now: UInt64) {
-    let timeout = exchange.route?.compiled.timeout ?? 0
-    exchange.routeDeadline = timeout == 0 ? .max : now &+ timeout
-    if let after = exchange.route?.compiled.hedgeAfter, after > 0 { armHedge(now &+ after) }
+    if let route = exchange.route {
+      let timeout = route.compiled.timeout
+      exchange.routeDeadline = timeout == 0 ? .max : now &+ timeout
+      if route.compiled.hedgeAfter > 0 { armHedge(now &+ route.compiled.hedgeAfter) }
+    }
     schedule(now)
   }
 

@@ -41,4 +41,14 @@ extension ExchangeDriver {
     guard let news = cluster.shared.health.streak(health.id, count: count, now: now) else { return }
     loop.shared.announce([news], of: cluster.shared)
   }
+
+  /// No endpoint can be chosen.
+  final func nobodyAvailable(_ cluster: LoopCluster) {
+    let name = cluster.shared.configuration.name
+    guard cluster.endpoints.isEmpty else {
+      let count = cluster.endpoints.count
+      return localError(.noneAvailable, detail: "none of the \(count) endpoints of the cluster `\(name)` is available")
+    }
+    localError(.noEndpoint, detail: "the cluster `\(name)` has no endpoint")
+  }
 }

@@ -91,7 +91,10 @@ final class HealthProbe: ChannelInboundHandler, RemovableChannelHandler {
   // MARK: Asking
 
   private func connectionMade(_ ready: UpstreamChain.Ready) {
-    guard state == .connecting, let context else { return finish("the connection closed at once") }
+    guard state == .connecting, let context else {
+      self.context?.close(promise: nil)
+      return finish("the connection closed at once")
+    }
     if case .tcp = checks.probe { return finish(nil) }
     state = .asking
     let isStream = cluster.shared.tls == nil ? cluster.shared.configuration.spoken == .http2 : ready.spoken == .http2
