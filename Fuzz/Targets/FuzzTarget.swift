@@ -20,6 +20,9 @@ package struct FuzzTarget: Sendable {
     FuzzTarget(name: "retry_after", check: HealthTargets.retryAfter),
     FuzzTarget(name: "json", check: LogTargets.json),
     FuzzTarget(name: "spool", check: LogTargets.spool),
+    FuzzTarget(name: "token", check: SecurityTargets.token),
+    FuzzTarget(name: "key_set", check: SecurityTargets.keySet),
+    FuzzTarget(name: "path", check: SecurityTargets.path),
     FuzzTarget(name: "configuration", check: ConfigurationTarget.check),
   ]
 }

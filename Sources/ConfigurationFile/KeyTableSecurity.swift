@@ -56,6 +56,7 @@ extension KeyTable {
         .key("file", .path, nil, "A JSON Web Key Set, watched."),
         .key("url", .url, nil, "Where it is fetched."),
         Key.key("refresh", .interval, "5m", "Time between two fetches.").only(with: "url"),
+        .key("ca", .path, nil, "A PEM bundle: who signs the certificate of `url`; the system's when absent."),
       ]), nil, "The keys that sign.", required: true),
     .key(
       "from",
@@ -78,6 +79,7 @@ extension KeyTable {
 
   private static let external: [Key] = [
     .key("url", .url, nil, "`http://host:port` or `https://host`.", required: true),
+    .key("ca", .path, nil, "A PEM bundle: who signs its certificate; the system's when absent."),
     .key("path_prefix", .urlPath, nil, "Stands before the request's own path."),
     .key("timeout", .interval, "200ms", "Longest wait for its answer."),
     .key("headers", .oneOrList(.leaf(.headerName)), "[Authorization]", "Request fields that it is told."),

@@ -173,8 +173,19 @@ extension ConfigurationDecoder {
       }
       return nil
     }
-    if let text = url.text { return .url(text, refresh: view["refresh"].duration ?? .seconds(300)) }
+    if let text = url.text {
+      return .url(text, refresh: view["refresh"].duration ?? .seconds(300), authorities: authorities(view, text))
+    }
     return file.filePath.map { .file($0) }
+  }
+
+  /// `ca`, which only `https` has a use for.
+  private func authorities(_ view: TreeView, _ url: String) -> String? {
+    if view["ca"].exists, !url.hasPrefix("https:") {
+      view["ca"].error(
+        "`\(view.path).ca` is about certificates, and the URL is not `https`", "remove it, or write `https`")
+    }
+    return view["ca"].filePath
   }
 
   private func place(_ view: TreeView) -> JWTConfiguration.Place? {
@@ -205,6 +216,7 @@ extension ConfigurationDecoder {
       view["url"].error("`\(PlainText.shown(url))` has a path", "write it as `path_prefix`")
     }
     var external = ExternalAuthorizationConfiguration(url: "\(endpoint.scheme)://\(endpoint.authority)")
+    external.authorities = authorities(view, url)
     if let prefix = view["path_prefix"].text {
       external.pathPrefix = prefix.hasSuffix("/") ? String(prefix.dropLast()) : prefix
       if prefix.contains("?") || prefix.contains("#") {

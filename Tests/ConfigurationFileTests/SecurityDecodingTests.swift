@@ -41,7 +41,7 @@ import Vocabulary
             to: app
             limits: { rate: [{ requests: 1 }, { requests: 2, by: source }, { requests: 3, by: { header: X-Key } }, { requests: 4, by: path }] }
             authorize: { rbac: { allow: [] } }
-      api: { listen: ":3", authorize: { jwt: { issuer: i, jwks: { url: "https://i/keys?x=1" } } } }
+      api: { listen: ":3", authorize: { jwt: { issuer: i, jwks: { url: "https://i/keys?x=1", ca: ca.pem } } } }
 
     """
 
@@ -79,7 +79,7 @@ import Vocabulary
     #expect(route.rules?.allow?.isEmpty == true && web.routes[1].security.isEmpty)
 
     let plain = try #require(loaded.value.traffic.inbound[1].security.jwt)
-    #expect(plain.keys == .url("https://i/keys?x=1", refresh: .seconds(300)))
+    #expect(plain.keys == .url("https://i/keys?x=1", refresh: .seconds(300), authorities: workspace.path + "/ca.pem"))
     #expect(
       plain.places == [.header("authorization")] && !plain.forwards && plain.required && plain.leeway == .seconds(60))
     #expect(plain.algorithms == Set(JWTAlgorithm.allCases))
@@ -112,6 +112,7 @@ import Vocabulary
     ("jwt: { issuer: i, jwks: { file: f }, from: [{ query: t }] }", "add `forward: true`"),
     ("jwt: { issuer: i, jwks: { file: f }, from: [{ query: t, cookie: u }], forward: true }", "several places"),
     ("jwt: { issuer: i, jwks: { file: f }, claims_to_headers: { sub: Host } }", "the proxy's own field"),
+    ("external: { url: \"http://a\", ca: ca.pem }", "is not `https`"),
     ("external: { url: \"http://a/b\" }", "write it as `path_prefix`"),
     ("external: { url: \"http://a\", fail: maybe }", "`maybe` is not allowed here"),
   ])

@@ -92,8 +92,8 @@ package struct JWTConfiguration: Sendable, Equatable {
   package enum Keys: Sendable, Hashable {
     /// Watched.
     case file(String)
-    /// Fetched again after each `refresh`.
-    case url(String, refresh: Duration)
+    /// Fetched again after each `refresh`; `authorities` is a PEM file, nil = the system's.
+    case url(String, refresh: Duration, authorities: String? = nil)
   }
   package enum Place: Sendable, Equatable {
     /// In `Authorization` behind `Bearer `; in other fields alone or behind it.
@@ -135,6 +135,8 @@ package struct ExternalAuthorizationConfiguration: Sendable, Equatable {
   package var url: String
   /// Stands before the request's own path; empty or beginning with `/`.
   package var pathPrefix = ""
+  /// A PEM file; nil = the system's authorities.
+  package var authorities: String? = nil
   package var timeout: Duration = .milliseconds(200)
   /// Request fields that it is told.
   package var headers: [String] = ["authorization"]

@@ -69,7 +69,7 @@ extension ExchangeDriver {
       }
       if exchange.methodText.count > 0 {
         loop.access.text("method", exchange.methodText.of(bytes))
-        loop.access.text("path", exchange.path.of(bytes))
+        loop.access.text("path", recordedPath(bytes))
         loop.access.text("protocol", spoken)
       }
     }

@@ -19,11 +19,14 @@ final class CompiledGate: Sendable {
   let rules: RBACPolicy?
   let jwt: TokenGate?
   let external: ExternalAuthorizationConfiguration?
+  let externalTrust: OutsideTrust
   let fault: FaultPolicy?
   /// What passes unread cannot be judged, and is refused.
   let needsHTTP: Bool
   /// Something looks at the path's normal form.
   let needsPath: Bool
+  /// Tokens stand in the query, which records leave out.
+  let hidesQuery: Bool
   let rulesResults: Results
   let jwtResults: Results
   let externalResults: Results
@@ -42,9 +45,11 @@ final class CompiledGate: Sendable {
     rules = configuration.rules.map(RBACPolicy.init)
     self.jwt = jwt
     external = configuration.external
+    externalTrust = OutsideTrust(configuration.external?.authorities)
     fault = configuration.fault.map(FaultPolicy.init)
     needsHTTP = configuration.needsHTTP
     needsPath = rules?.looksAtPaths ?? false || configuration.rates.contains { $0.key == .path }
+    hidesQuery = configuration.jwt?.places.contains { if case .query = $0 { true } else { false } } ?? false
     rulesResults = results("rbac", rules != nil)
     jwtResults = results("jwt", jwt != nil)
     externalResults = results("external", external != nil)
@@ -84,12 +89,19 @@ final class TokenGate: Sendable {
 
 extension SecurityConfiguration {
   /// Request fields that only the checks may set, and those that held a token which is not to go on: a client's own are
-  /// dropped from every request, lower case.
+  /// dropped from every request, lower case. Many servers read `_` in a name as `-`, so those spellings go as well.
   var droppedFields: [String] {
     var names = (jwt?.claimHeaders.map(\.header) ?? []) + (external?.allowedHeaders ?? [])
     if let jwt, !jwt.forwards {
       for case .header(let name) in jwt.places { names.append(name) }
     }
-    return names.map { $0.lowercased() }
+    return names.flatMap { Self.spellings($0.lowercased()) }
+  }
+
+  /// A name with each of its dashes as it is or as `_`; with many dashes, all of them alike.
+  private static func spellings(_ name: String) -> [String] {
+    let parts = name.split(separator: "-", omittingEmptySubsequences: false).map(String.init)
+    if parts.count > 5 { return [name, parts.joined(separator: "_")] }
+    return parts.dropFirst().reduce([parts[0]]) { found, part in found.flatMap { ["\($0)-\(part)", "\($0)_\(part)"] } }
   }
 }

@@ -2,6 +2,7 @@ import AsyncHTTPClient
 import HTTP1
 import NIOCore
 import NIOHTTP1
+import NIOSSL
 import Telemetry
 import Traffic
 
@@ -13,23 +14,44 @@ extension ExchangeDriver {
 
   /// False when the exchange was answered, or waits.
   final func asks(_ external: ExternalAuthorizationConfiguration, _ passage: Passage, _ now: UInt64) -> Bool {
-    guard let client = loop.shared.outside.client, let request = try? question(external) else {
+    ask(external, passage, until: now &+ external.timeout.nanoseconds, now)
+  }
+
+  private func ask(
+    _ external: ExternalAuthorizationConfiguration, _ passage: Passage, until deadline: UInt64, _ now: UInt64
+  ) -> Bool {
+    guard let client = loop.shared.outside.client, let request = try? question(external, passage.gate.externalTrust)
+    else {
       return allowsFailure(passage, "it cannot be asked about this request")
     }
     let task = client.execute(
       request: request, delegate: ResponseAccumulator(request: request, maxBodySize: Self.bodyLimit),
       eventLoop: .delegateAndChannel(on: loop.eventLoop))
-    wait(passage, .external(task), now &+ external.timeout.nanoseconds, now)
+    wait(passage, .external(task), deadline, now)
     task.futureResult.assumeIsolated().whenComplete { [self] result in
       guard exchange.passage === passage, case .external = passage.wait else { return }
       passage.wait = .none
       let now = NIODeadline.now().uptimeNanoseconds
       switch result {
       case .success(let response): answered(response, external, passage, now)
-      case .failure(let error): externalFailed(passage, Self.reason(error), now)
+      case .failure(let error): askFailed(error, external, passage, until: deadline, now)
       }
     }
     return false
+  }
+
+  /// Once, it is asked again: a connection that was kept may have been closed by the service at that moment.
+  private func askFailed(
+    _ error: any Error, _ external: ExternalAuthorizationConfiguration, _ passage: Passage, until deadline: UInt64,
+    _ now: UInt64
+  ) {
+    if passage.hasAskedAgain || error is ResponseAccumulator.ResponseTooBigError || now >= deadline {
+      return externalFailed(passage, Self.reason(error), now)
+    }
+    passage.hasAskedAgain = true
+    // Other requests of this loop have been parsed since.
+    exchange.head.withUnsafeReadableBytes { try? loop.request.parse($0) }
+    if ask(external, passage, until: deadline, now) { resume(passage, now) }
   }
 
   private static func reason(_ error: any Error) -> String {
@@ -37,8 +59,18 @@ extension ExchangeDriver {
     return "it could not be reached, or its answer broke off"
   }
 
-  private func question(_ external: ExternalAuthorizationConfiguration) throws -> HTTPClient.Request {
-    try exchange.head.withUnsafeReadableBytes { bytes in
+  private struct NobodyTrusted: Error {}
+
+  private func question(
+    _ external: ExternalAuthorizationConfiguration, _ trust: OutsideTrust
+  ) throws -> HTTPClient.Request {
+    var tls: TLSConfiguration?
+    switch trust {
+    case .system: break
+    case .given(let given): tls = given
+    case .unusable: throw NobodyTrusted()
+    }
+    return try exchange.head.withUnsafeReadableBytes { bytes in
       var path = String(
         decoding: exchange.isConnect ? UnsafeRawBufferPointer(rebasing: bytes[..<0]) : exchange.path.of(bytes),
         as: UTF8.self)
@@ -56,7 +88,9 @@ extension ExchangeDriver {
       headers.replaceOrAdd(name: "X-Forwarded-For", value: String(decoding: clientAddress, as: UTF8.self))
       headers.replaceOrAdd(name: "X-Forwarded-Proto", value: session == nil ? "http" : "https")
       return try HTTPClient.Request(
-        url: external.url + external.pathPrefix + path, method: HTTPMethod(rawValue: method), headers: headers)
+        url: external.url + external.pathPrefix + path, method: HTTPMethod(rawValue: method), headers: headers,
+        body: nil,
+        tlsConfiguration: tls)
     }
   }
 

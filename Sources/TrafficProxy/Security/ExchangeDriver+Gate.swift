@@ -198,6 +198,11 @@ extension ExchangeDriver {
     UnsafeRawBufferPointer(rebasing: exchange.path.of(bytes)[..<exchange.pathOnlyCount])
   }
 
+  /// The path as records have it: without a query that may hold a token.
+  final func recordedPath(_ bytes: UnsafeRawBufferPointer) -> UnsafeRawBufferPointer {
+    exchange.passage?.hidesQuery ?? false ? pathOnly(bytes) : exchange.path.of(bytes)
+  }
+
   /// The path that routes are chosen by where some of them check more than others: its normal form, when that is not how
   /// it was sent. Otherwise another spelling would lead around a route's checks.
   final func pathForGuardedRoutes() -> NormalPath? {

@@ -23,7 +23,8 @@ extension ExchangeDriver {
       passage.fields += verified.fields
       return true
     } catch {
-      if error == .unknownKey, !passage.hasAskedForKeys, asksForKeys(jwt, passage, now) { return false }
+      let mayHeal = (error == .unknownKey || error == .noKeys) && !passage.hasAskedForKeys
+      if mayHeal, asksForKeys(jwt, passage, now) { return false }
       refuse(error, gate)
       return false
     }

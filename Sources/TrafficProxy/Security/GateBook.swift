@@ -56,7 +56,7 @@ final class GateBook: Sendable {
     guard !configuration.isEmpty else { return nil }
     let labels = [Label("direction", listener.direction.rawValue), Label("listener", listener.name)]
     let placed = labels + [Label("route", route ?? "")]
-    return CompiledGate(
+    let gate = CompiledGate(
       configuration, isOfRoute: route != nil,
       limiter: limiter(configuration.rates, Place(listener: listener, route: route)),
       jwt: configuration.jwt.map(tokenGate),
@@ -73,6 +73,10 @@ final class GateBook: Sendable {
         ? Counter() : counter("outrider_rate_limited_total", "Requests above a rate limit.", placed),
       delayed: configuration.fault?.delay == nil ? Counter() : faults(placed, "delay"),
       aborted: configuration.fault?.abort == nil ? Counter() : faults(placed, "abort"))
+    if case .unusable(let reason) = gate.externalTrust {
+      logger.error("\(listener): the authorization service cannot be asked: \(reason)")
+    }
+    return gate
   }
 
   private func faults(_ labels: [Label], _ kind: String) -> Counter {

@@ -30,7 +30,7 @@ final class KeySource: Sendable {
     self.keys = keys
     self.client = client
     self.logger = logger
-    let refresh = if case .url(_, let refresh) = keys { refresh.nanoseconds } else { UInt64(0) }
+    let refresh = if case .url(_, let refresh, _) = keys { refresh.nanoseconds } else { UInt64(0) }
     state = Mutex(State(schedule: KeySetSchedule(refresh: refresh)))
     let label = Label("jwks", keys.place)
     failures = metrics.counter("outrider_jwks_failures_total", "Key sets that could not be loaded.", [label])
@@ -69,32 +69,41 @@ final class KeySource: Sendable {
       } catch {
         take(.failure(Failure(description: error.description)), signature)
       }
-    case .url(let url, _):
-      if state.withLock({ $0.schedule.begins(now: now) }) { fetch(url) }
+    case .url(let url, _, let authorities):
+      if state.withLock({ $0.schedule.begins(now: now) }) { fetch(url, authorities) }
     }
   }
 
-  /// A token names a key that the set has not: true when it is worth to wait, then `whenDone` is called on some thread.
+  /// Requests that wait for one fetch at most.
+  private static let mostWaiters = 1000
+
+  /// A token names a key that the set has not, or there is no set yet: true when it is worth to wait, then `whenDone` is called on some thread.
   func refresh(_ now: UInt64, whenDone: @escaping @Sendable () -> Void) -> Bool {
-    guard case .url(let url, _) = keys else { return false }
+    guard case .url(let url, _, let authorities) = keys else { return false }
     let wish = state.withLock { state in
       let wish = state.schedule.wish(now: now)
-      if wish != .refused { state.waiters.append(whenDone) }
-      return wish
+      let waits = wish != .refused && state.waiters.count < Self.mostWaiters
+      if waits { state.waiters.append(whenDone) }
+      return (fetches: wish == .fetch, waits: waits)
     }
-    if wish == .fetch { fetch(url) }
-    return wish != .refused
+    if wish.fetches { fetch(url, authorities) }
+    return wish.waits
   }
 
   private struct Failure: Error { var description: String }
 
-  private func fetch(_ url: String) {
-    Task { take(await get(url), nil) }
+  private func fetch(_ url: String, _ authorities: String?) {
+    Task { take(await get(url, OutsideTrust(authorities)), nil) }
   }
 
-  private func get(_ url: String) async -> Result<[UInt8], Failure> {
+  private func get(_ url: String, _ trust: OutsideTrust) async -> Result<[UInt8], Failure> {
     guard let client = client.client else { return .failure(Failure(description: "the proxy is closing")) }
     var request = HTTPClientRequest(url: url)
+    switch trust {
+    case .system: break
+    case .given(let tls): request.tlsConfiguration = tls
+    case .unusable(let reason): return .failure(Failure(description: reason))
+    }
     request.headers.add(name: "Accept", value: "application/json")
     do {
       let response = try await client.execute(request, timeout: .seconds(10))
@@ -160,7 +169,7 @@ extension JWTConfiguration.Keys {
   var place: String {
     switch self {
     case .file(let path): path
-    case .url(let url, _): String(url.prefix { $0 != "?" })
+    case .url(let url, _, _): String(url.prefix { $0 != "?" })
     }
   }
 }

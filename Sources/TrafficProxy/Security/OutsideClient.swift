@@ -1,7 +1,32 @@
 import AsyncHTTPClient
 import NIOCore
 import NIOPosix
+import NIOSSL
 import Synchronization
+
+/// Who signs the certificates of those who are asked.
+enum OutsideTrust: Sendable {
+  case system
+  case given(TLSConfiguration)
+  /// The file cannot be used: nobody is trusted. Why.
+  case unusable(String)
+
+  /// Reads a PEM file; nil = the system's.
+  init(_ file: String?) {
+    guard let file else {
+      self = .system
+      return
+    }
+    do {
+      var tls = TLSConfiguration.makeClientConfiguration()
+      tls.trustRoots = .certificates(try NIOSSLCertificate.fromPEMBytes(try MaterialSource.read(file)))
+      self = .given(tls)
+    } catch {
+      let reason = (error as? TLSMaterialError)?.description ?? "\(file) holds no certificate that can be read"
+      self = .unusable(reason)
+    }
+  }
+}
 
 /// The client for what the checks ask others: key sets and authorization services. Made when first needed.
 final class OutsideClient: Sendable {

@@ -35,6 +35,8 @@ final class Passage {
   }
 
   private(set) var gate: CompiledGate
+  /// The query may hold a token: it is not recorded.
+  private(set) var hidesQuery: Bool
   var step = Step.rates
   var wait = Wait.none
   /// Nanoseconds of uptime.
@@ -44,18 +46,25 @@ final class Passage {
   var claims: JSONNode?
   /// `Name: value` lines for the upstream.
   var fields: [UInt8] = []
+  /// The authorization service was asked a second time: a kept connection may close while it is asked.
+  var hasAskedAgain = false
   /// Its key was not in the set, and the set was fetched again.
   var hasAskedForKeys = false
   /// The status that it is to be answered with on purpose; 0 = none.
   var abortStatus = 0
 
-  init(_ gate: CompiledGate) { self.gate = gate }
+  init(_ gate: CompiledGate) {
+    self.gate = gate
+    hidesQuery = gate.hidesQuery
+  }
 
   /// Begins with the next gate.
   func enter(_ gate: CompiledGate) {
     self.gate = gate
+    if gate.hidesQuery { hidesQuery = true }
     step = .rates
     hasAskedForKeys = false
+    hasAskedAgain = false
     abortStatus = 0
   }
 

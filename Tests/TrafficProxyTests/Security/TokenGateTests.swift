@@ -29,7 +29,7 @@ import Vocabulary
     jwt.claimHeaders = [.init(claim: "sub", header: "X-User")]
     let harness = try await Self.harness(upstream.port, jwt)
     let good = try issuer.token("\"sub\":\"ann\",\"aud\":\"shop\"")
-    #expect(harness.ask("/a", "Authorization: Bearer \(good)\r\nX-User: root\r\nx-user: admin\r\n").status == 200)
+    #expect(harness.ask("/a", "Authorization: Bearer \(good)\r\nX-User: root\r\nx_user: admin\r\n").status == 200)
     let passed = try #require(upstream.requests.last)
     #expect(passed.contains("X-User: ann\r\n") && !passed.contains("root") && !passed.contains("admin"))
     // It has done its work, and does not go on.
@@ -111,6 +111,9 @@ import Vocabulary
     // What is there and not good never passes.
     #expect(harness.ask("/", "X-Token: x\r\n").status == 401 && harness.ask("/?t=x").status == 401)
     #expect(harness.ask("/?t=\(token)&t=\(token)").status == 401)
+    let records = await harness.records.lines(7)
+    #expect(
+      records.count == 7 && !records.joined().contains(token) && records.allSatisfy { $0.contains("\"path\":\"/\"") })
     await harness.stop()
     upstream.stop()
   }
