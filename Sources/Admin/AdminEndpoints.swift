@@ -1,3 +1,5 @@
+package import Telemetry
+
 /// What the admin API asks of the rest of the worker. Every closure may be called from any task.
 package struct AdminEndpoints: Sendable {
   /// Whether something is ready, and if not, what it waits for.
@@ -39,6 +41,9 @@ package struct AdminEndpoints: Sendable {
   package var reload: @Sendable () async -> Outcome
   /// `POST /quit`.
   package var quit: @Sendable () -> Void
+
+  /// `/tap`: those who watch requests.
+  package var taps = TapHub()
 
   package init(
     ready: @escaping @Sendable () -> Readiness, sidecarReady: @escaping @Sendable () -> Readiness,

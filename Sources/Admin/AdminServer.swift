@@ -65,14 +65,21 @@ package struct AdminServer: Sendable {
       endpoints.quit()
       return Self.text(.accepted, "stopping\n")
     }
+    if !isNetwork { addRequests(to: router) }
     return router
+  }
+
+  /// What tells about single requests, whose paths may be private: on the control socket alone.
+  private func addRequests(to router: Router<BasicRequestContext>) {
+    let endpoints = endpoints
+    router.get("tap") { request, _ in TapEndpoint.response(request, endpoints.taps) }
   }
 
   private static func answer(_ readiness: AdminEndpoints.Readiness) -> Response {
     readiness.isReady ? text(.ok, "ok\n") : text(.serviceUnavailable, readiness.reason + "\n")
   }
 
-  private static func text(
+  static func text(
     _ status: HTTPResponse.Status, _ body: String, type: String = "text/plain; charset=utf-8"
   ) -> Response {
     Response(

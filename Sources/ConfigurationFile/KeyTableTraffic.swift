@@ -29,14 +29,7 @@ extension KeyTable {
       .key(
         "proxy_protocol", .choice(["off", "v1", "v2"]), "off",
         "The PROXY header that every connection must begin with; connections without it are refused."),
-      .key(
-        "access_log",
-        .leafOr(
-          .boolean,
-          .record([
-            .key("sample", .fraction, nil, "Part of requests recorded, 0 to 1; errors always are.", required: true)
-          ])), "true",
-        "Access records."),
+      .key("access_log", .leafOr(.boolean, .record(accessLog)), "true", "Access records."),
       .key("tls", .record(listenerTLS), nil, "Terminates TLS."),
     ] + (inbound ? [] : [forwardProxy])
   }

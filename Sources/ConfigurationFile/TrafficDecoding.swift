@@ -110,13 +110,13 @@ extension ConfigurationDecoder {
     listener.responseHeaders = edits(view["headers"]["response"])
     listener.inject = injected(view["inject"])
     listener.maxConnections = view["limits"]["connections"].int
-    listener.accessLog = accessLog(view["access_log"])
     listener.tls = listenerTLS(view["tls"])
     listener.security = security(view)
     listener.routes = view["routes"].elements.enumerated().compactMap {
       route($1, number: $0 + 1, name, direction, rules, hasToken: view["authorize"]["jwt"].exists)
     }
     if let last = lastRoute(name, view, direction, rules) { listener.routes.append(last) }
+    takeAccessLog(view["access_log"], &listener)
     if view["to"].elements.contains(where: { $0.text?.hasPrefix("tcp://") == true }) {
       if listener.listenerProtocol == .http {
         view["to"].error("`\(view.path)` speaks HTTP and cannot lead to `tcp://`", "write `http://host:port`")
@@ -177,12 +177,6 @@ extension ConfigurationDecoder {
       return host
     }
     return policy
-  }
-
-  private func accessLog(_ view: TreeView) -> ListenerConfiguration.AccessLog {
-    guard view.exists else { return .on }
-    if let flag = view.bool, view.isScalar { return flag ? .on : .off }
-    return .sample(view["sample"].fraction ?? 1)
   }
 
   func edits(_ view: TreeView) -> HeaderEdits {

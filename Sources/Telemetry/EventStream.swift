@@ -16,6 +16,9 @@ package final class EventStream: Sendable {
   private let followers = Mutex<[Follower]>([])
   private let followed = Atomic<Bool>(false)
 
+  /// Those who watch single requests live.
+  package let taps = TapHub()
+
   package init() {}
 
   /// True when somebody listens; publishers may skip the work otherwise.

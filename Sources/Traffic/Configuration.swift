@@ -74,6 +74,7 @@ package struct ListenerConfiguration: Sendable, Equatable {
   package var accessLog: AccessLog = .on
   /// What every request is checked for.
   package var security = SecurityConfiguration()
+  package var accessForm = AccessForm()
 
   package init(name: String, direction: Direction, listen: [Address]) {
     self.name = name

@@ -9,6 +9,7 @@ extension DownstreamHandler {
     exchange.responseStarted = true
     exchange.firstByte = now
     exchange.status = loop.response.status
+    if !listener.compiled.notedFields.isEmpty { noteFields(head) }
     if isDraining || !exchange.requestDone { exchange.keepsAlive = false }
     switch framing {
     case .untilClose: exchange.keepsAlive = false

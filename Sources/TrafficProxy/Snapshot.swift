@@ -140,6 +140,9 @@ final class CompiledListener: Sendable {
   let guardsRoutes: Bool
   /// Fraction of successful requests recorded, 0...1; below 0 = none at all.
   let sample: Double
+  let accessForm: AccessForm
+  /// Response fields that its records hold, in lower case.
+  let notedFields: [[UInt8]]
   /// Nil = plaintext.
   let tls: ServerTLS?
 
@@ -169,6 +172,8 @@ final class CompiledListener: Sendable {
     downstreamIdle = listener.downstreamIdle.nanoseconds
     headTimeout = listener.headTimeout.nanoseconds
     maxConnections = listener.maxConnections ?? .max
+    accessForm = listener.accessForm
+    notedFields = listener.accessForm.responseFields
     sample =
       switch listener.accessLog {
       case .off: -1

@@ -222,4 +222,46 @@ import Vocabulary
     #expect(rendered.contains(message), "\(rendered)")
     #expect(rendered.split(separator: "\n").count { $0.contains(": error: ") } == 1, "\(rendered)")
   }
+
+  @Test func accessRecordsByFormatAndWithFields() throws {
+    let value = try Workspace.value(
+      """
+      inbound:
+        a: { listen: ":80", to: "http://x", access_log: { sample: 0.5, format: "%RESPONSE_CODE% %REQ(X-A)%" } }
+        b: { listen: ":81", to: "http://x", access_log: { format: json, fields: { agent: "%REQ(User-Agent):100%" } } }
+        c: { listen: ":82", to: "http://x", access_log: false }
+      """)
+    let listeners = value.traffic.inbound
+    #expect(listeners[0].accessLog == .sample(0.5))
+    #expect(listeners[0].accessForm.line == (try AccessFormat("%RESPONSE_CODE% %REQ(X-A)%")))
+    #expect(listeners[1].accessLog == .on && listeners[1].accessForm.line == nil)
+    #expect(
+      listeners[1].accessForm.fields == [.init(name: "agent", format: try AccessFormat("%REQ(User-Agent):100%"))])
+    #expect(listeners[2].accessLog == .off)
+  }
+
+  @Test(arguments: [
+    ("format: \"%RESPONSE_CODES%\"", "did you mean `%RESPONSE_CODE%`?"),
+    ("format: \"%REQ(Authorization)%\"", "the field `Authorization` holds a secret, which no record may"),
+    ("format: \"%REQ(X-Injected)%\"", "the field `X-Injected` holds a secret, which no record may"),
+    ("fields: { a: \"%REQ(x-routed)%\" }", "the field `x-routed` holds a secret, which no record may"),
+    ("fields: { status: \"%DURATION%\" }", "`status` is in every access record already"),
+    ("format: \"%DURATION%\", fields: { a: \"%DURATION%\" }", "belongs to JSON records"),
+    ("format: \"%DURATION\"", "has no closing `%`"), ("format: \"a\\nb\"", "is not one line of text"),
+  ])
+  func accessFormatsThatAreRefused(_ text: String, _ message: String) {
+    let problems = Workspace.problems(
+      """
+      secrets: { stores: { e: { env: {} } }, values: { k: { key: K } } }
+      inbound:
+        a:
+          listen: ":80"
+          to: "http://x"
+          inject: { X-Injected: "${secrets.k.value}" }
+          routes: [{ match: { path: /a }, to: "http://x", inject: { X-Routed: "${secrets.k.value}" } }]
+          access_log: { \(text) }
+      """)
+    #expect(problems.contains(message), "\(problems)")
+    #expect(problems.contains("outrider.yaml:8:"), "\(problems)")
+  }
 }

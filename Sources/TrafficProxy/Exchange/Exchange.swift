@@ -56,6 +56,8 @@ struct Exchange {
   var status = 0
   var flag: StaticString = ""
   var blame: Blame?
+  /// Values of the response fields that records want, as `CompiledListener.notedFields` names them.
+  var noted: [[UInt8]] = []
   /// A response in chunks for a client that cannot read them is forwarded without its framing.
   var unchunks = false
 
@@ -66,6 +68,15 @@ struct Exchange {
   var started: UInt64 = 0
   var headDone: UInt64 = 0
   var firstByte: UInt64 = 0
+  /// When the last try began, and when its request's head was sent on.
+  var tryBegan: UInt64 = 0
+  var sent: UInt64 = 0
+  /// From the request's first byte until its head was complete.
+  var headTime: UInt64 = 0
+  /// Our own work until the request was sent on.
+  var routeTime: UInt64 = 0
+  /// Waiting for a name to be resolved, or for a connection that others make.
+  var poolTime: UInt64 = 0
   var connectTime: UInt64 = 0
   var tlsTime: UInt64 = 0
   var overhead: UInt64 = 0

@@ -61,15 +61,6 @@ extension ExchangeDriver {
     }
     answer(status: status, fields: Array(fields.readableBytesView), body: Array(body.readableBytesView))
   }
-
-  private func writeRequestID(to out: inout ByteBuffer) {
-    if exchange.requestIDText.count > 0 {
-      exchange.head.withUnsafeReadableBytes { _ = out.writeBytes(exchange.requestIDText.of($0)) }
-    } else {
-      out.writeHex(exchange.requestID.0)
-      out.writeHex(exchange.requestID.1)
-    }
-  }
 }
 
 /// Reason phrases of the statuses that the proxy itself sends.

@@ -30,9 +30,10 @@ extension ExchangeDriver {
     if loop.access.isWanted, compiled.sample >= 0 {
       let isError = exchange.blame != nil || exchange.status >= 500
       if isError || compiled.sample >= 1 || Double(loop.random.next() >> 11) * 0x1p-53 < compiled.sample {
-        record(now)
+        log(now)
       }
     }
+    if loop.access.isTapped { tap(now) }
     if hedge != nil { endHedge() }
     exchange = Exchange()
     tryDeadline = .max
@@ -42,7 +43,49 @@ extension ExchangeDriver {
     forcesNewConnection = false
   }
 
-  private func record(_ now: UInt64) {
+  /// Shows the exchange to those who watch and want it.
+  private func tap(_ now: UInt64) {
+    let subject = exchange.head.withUnsafeReadableBytes { bytes in
+      TapFilter.Subject(
+        status: exchange.status, listener: listener.nameBytes, route: exchange.route?.nameBytes ?? [],
+        cluster: exchange.route?.cluster?.nameBytes ?? [],
+        blame: (exchange.blame?.rawValue).map { Array($0.utf8) } ?? [],
+        method: Array(exchange.methodText.of(bytes)), path: Array(exchange.path.of(bytes)),
+        duration: now &- exchange.started)
+    }
+    let taps = loop.shared.events.taps.current.filter { $0.filter.takes(subject) }
+    guard !taps.isEmpty else { return }
+    let text = recordText(now)
+    text.withUnsafeReadableBytes { line in
+      for tap in taps { tap.offer(line) }
+    }
+  }
+
+  /// The record as JSON, apart from the log.
+  private func recordText(_ now: UInt64) -> ByteBuffer {
+    var text = ByteBuffer()
+    swap(&text, &loop.access.lines)
+    record(now, with: listener.compiled.accessForm.fields)
+    swap(&text, &loop.access.lines)
+    return text
+  }
+
+  /// Writes the record for the log, in the listener's form.
+  private func log(_ now: UInt64) {
+    let form = listener.compiled.accessForm
+    if let line = form.line {
+      var text = ByteBuffer()
+      write(line, to: &text, json: false, now)
+      text.writeStaticString("\n")
+      loop.access.lines.writeImmutableBuffer(text)
+    } else {
+      record(now, with: form.fields)
+    }
+    loop.accessChanged()
+  }
+
+  /// The record as JSON, ended by LF.
+  private func record(_ now: UInt64, with fields: [AccessForm.Field]) {
     loop.access.begin(ago: now &- exchange.started)
     exchange.head.withUnsafeReadableBytes { bytes in
       if exchange.requestIDText.count > 0 {
@@ -80,12 +123,20 @@ extension ExchangeDriver {
     loop.access.number("bytes_in", exchange.bytesIn)
     loop.access.number("bytes_out", exchange.bytesOut)
     loop.access.number("tries", UInt64(exchange.triesMade))
+    loop.access.milliseconds("head_ms", exchange.headTime)
+    loop.access.milliseconds("route_ms", exchange.routeTime)
+    loop.access.milliseconds("pool_ms", exchange.poolTime)
     loop.access.milliseconds("connect_ms", exchange.connectTime)
-    if exchange.tlsTime > 0 { loop.access.milliseconds("tls_ms", exchange.tlsTime) }
+    loop.access.milliseconds("tls_ms", exchange.tlsTime)
     loop.access.milliseconds("first_byte_ms", exchange.firstByte > 0 ? exchange.firstByte &- exchange.started : 0)
+    loop.access.milliseconds("last_byte_ms", exchange.firstByte > 0 ? now &- exchange.started : 0)
     loop.access.milliseconds("total_ms", now &- exchange.started)
     loop.access.milliseconds("overhead_ms", exchange.overhead)
+    for field in fields {
+      var text = ByteBuffer()
+      write(field.format, to: &text, json: true, now)
+      loop.access.member(field.name, text, quoted: !field.format.isNumber)
+    }
     loop.access.end()
-    loop.accessChanged()
   }
 }

@@ -17,7 +17,10 @@ import Vocabulary
 extension ExchangeDriver {
   func clusterResolved() {
     guard phase == .exchange, upstream == nil, !isConnecting, !isChecked else { return }
-    startTry(NIODeadline.now().uptimeNanoseconds)
+    let now = NIODeadline.now().uptimeNanoseconds
+    exchange.poolTime += now &- exchange.headDone
+    exchange.headDone = now
+    startTry(now)
   }
 
   func startTry(_ now: UInt64) {
@@ -35,6 +38,7 @@ extension ExchangeDriver {
 
   func startTry(_ endpoint: LoopEndpoint, _ cluster: LoopCluster, _ now: UInt64) {
     exchange.triesMade += 1
+    exchange.tryBegan = now
     exchange.endpoint = endpoint
     if let refusal = refusal(of: endpoint, cluster) { return localError(.destinationDenied, detail: refusal) }
     if let perTry = exchange.route?.compiled.perTryTimeout, perTry > 0 {
@@ -132,6 +136,7 @@ extension ExchangeDriver {
     if let failure { return connectFailed(serial, failure, now) }
     guard serial == connectSerial, phase == .exchange else { return }
     isConnecting = false
+    exchange.poolTime += now &- exchange.tryBegan
     exchange.headDone = now
     if takeKept(endpoint, cluster) { return }
     connect(endpoint, cluster, now)
@@ -281,6 +286,8 @@ extension ExchangeDriver {
     sendBody(on: connection)
     let now = NIODeadline.now().uptimeNanoseconds
     exchange.overhead += now &- exchange.headDone
+    exchange.routeTime = exchange.overhead
+    exchange.sent = now
     resumeReading()
   }
 

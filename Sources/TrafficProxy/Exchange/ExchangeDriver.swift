@@ -116,6 +116,7 @@ class ExchangeDriver: Timed {
     loop.shared.addInFlight(listener.compiled.direction, 1)
     exchange.head = head
     exchange.headDone = now
+    exchange.headTime = now &- exchange.started
     makeIdentifiers()
     takeRequest()
     let isConnect = exchange.isConnect

@@ -205,6 +205,7 @@ final class DownstreamStream: ExchangeDriver {
     exchange.responseStarted = true
     exchange.firstByte = now
     exchange.status = loop.response.status
+    if !listener.compiled.notedFields.isEmpty { noteFields(head) }
     if exchange.isGRPC { head.withUnsafeReadableBytes { noteGRPCStatus(loop.response.table, $0) } }
     if case .none = framing { hasEnded = true }
     send(head, edits: exchange.route?.compiled.responseEdits, ends: hasEnded)

@@ -13,13 +13,16 @@ enum ControlClient {
 
   struct Unreachable: Error, CustomStringConvertible {
     var description: String
+    static func none(_ socket: String) -> Unreachable {
+      Unreachable(
+        description: "no sidecar runs with the control socket \(socket); start one, or name its directory with --state")
+    }
   }
 
   /// Sends one request and reads at most 16 MiB of answer.
   static func send(_ method: String, _ path: String, socket: String) throws -> Answer {
     guard access(socket, F_OK) == 0 else {
-      throw Unreachable(
-        description: "no sidecar runs with the control socket \(socket); start one, or name its directory with --state")
+      throw Unreachable.none(socket)
     }
     return try blocking {
       let client = HTTPClient(eventLoopGroup: MultiThreadedEventLoopGroup.singleton)
@@ -39,7 +42,41 @@ enum ControlClient {
     }
   }
 
-  private static func escape(_ path: String) -> String {
+  /// Reads a stream of lines until it ends or `take` says false; the answer when it is an error.
+  static func lines(
+    _ path: String, socket: String, _ take: @escaping @Sendable ([UInt8]) -> Bool
+  ) throws -> Answer? {
+    guard access(socket, F_OK) == 0 else { throw Unreachable.none(socket) }
+    return try blocking {
+      let client = HTTPClient(eventLoopGroup: MultiThreadedEventLoopGroup.singleton)
+      do {
+        let request = HTTPClientRequest(url: "http+unix://\(escape(socket))\(path)")
+        let response = try await client.execute(request, deadline: .distantFuture)
+        var failure: Answer?
+        if response.status.code >= 400 {
+          failure = Answer(
+            status: Int(response.status.code), body: String(buffer: try await response.body.collect(upTo: 1 << 20)))
+        } else {
+          var rest: [UInt8] = []
+          reading: for try await chunk in response.body {
+            rest.append(contentsOf: chunk.readableBytesView)
+            while let end = rest.firstIndex(of: 10) {
+              let line = Array(rest[..<end])
+              rest.removeSubrange(...end)
+              if !take(line) { break reading }
+            }
+          }
+        }
+        try await client.shutdown()
+        return failure
+      } catch {
+        try? await client.shutdown()
+        throw Unreachable(description: "the sidecar at \(socket) ended the stream (\(error)); does it still run?")
+      }
+    }
+  }
+
+  static func escape(_ path: String) -> String {
     var text = ""
     for byte in path.utf8 {
       switch byte {

@@ -8,7 +8,8 @@ struct OutriderCommand: ParsableCommand {
     version: ProductVersion.text,
     subcommands: [
       RunCommand.self, ValidateCommand.self, ExplainCommand.self, SchemaCommand.self, StatusCommand.self,
-      LogsCommand.self, SecretsCommand.self, InterceptCommand.self, ReloadCommand.self, QuitCommand.self,
+      LogsCommand.self, TapCommand.self, SecretsCommand.self, InterceptCommand.self, ReloadCommand.self,
+      QuitCommand.self,
       VersionCommand.self,
       WorkerCommand.self,
     ])

@@ -16,7 +16,7 @@ extension Worker {
     let facts = facts
     let metrics = metrics
     let link = link
-    return AdminEndpoints(
+    var endpoints = AdminEndpoints(
       ready: { Self.readiness(facts.now) }, sidecarReady: { Self.sidecarReadiness(facts.now) },
       outboundReady: { Self.outboundReadiness(facts.now) },
       probeApp: { [weak self] in
@@ -24,6 +24,8 @@ extension Worker {
       }, metrics: { metrics.prometheusText() }, status: { [weak self] in await self?.statusText() ?? "{}" },
       reload: { [weak self] in await self?.reload() ?? .init(status: 503, text: "the sidecar is stopping") },
       quit: { link.send(.quit) })
+    endpoints.taps = events.taps
+    return endpoints
   }
 
   private static func outboundReadiness(_ now: WorkerFacts.Facts) -> AdminEndpoints.Readiness {

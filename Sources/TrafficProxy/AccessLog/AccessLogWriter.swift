@@ -11,7 +11,7 @@ import Telemetry
 /// Collects the access records of one loop as JSON lines and publishes them in one piece.
 struct AccessLogWriter {
   private let events: EventStream
-  private var lines: ByteBuffer
+  var lines: ByteBuffer
   private var second: Int = -1
   private var secondText: [UInt8] = []
 
@@ -21,6 +21,7 @@ struct AccessLogWriter {
   }
 
   var isWanted: Bool { events.isFollowed }
+  var isTapped: Bool { events.taps.isTapped }
   var pendingBytes: Int { lines.readableBytes }
 
   mutating func publish() {
@@ -29,11 +30,16 @@ struct AccessLogWriter {
     lines.clear(minimumCapacity: 4096)
   }
 
-  /// Begins a record with its time: wall-clock now less `ago` nanoseconds, RFC 3339 in UTC with milliseconds.
-  mutating func begin(ago: UInt64) {
+  /// Nanoseconds since 1970, `ago` nanoseconds before now.
+  static func wallClock(ago: UInt64) -> Int64 {
     var clock = timespec()
     clock_gettime(CLOCK_REALTIME, &clock)
-    let total = Int64(clock.tv_sec) * 1_000_000_000 + Int64(clock.tv_nsec) - Int64(ago)
+    return Int64(clock.tv_sec) * 1_000_000_000 + Int64(clock.tv_nsec) - Int64(ago)
+  }
+
+  /// Begins a record with its time: wall-clock now less `ago` nanoseconds, RFC 3339 in UTC with milliseconds.
+  mutating func begin(ago: UInt64) {
+    let total = Self.wallClock(ago: ago)
     let whole = Int(total / 1_000_000_000)
     if whole != second {
       second = whole
@@ -75,6 +81,15 @@ struct AccessLogWriter {
     lines.writeInteger(0x22 as UInt8)
     lines.writeStaticString(value)
     lines.writeInteger(0x22 as UInt8)
+  }
+
+  /// A member that is JSON already but for its quotes.
+  mutating func member(_ name: String, _ value: ByteBuffer, quoted: Bool) {
+    lines.writeStaticString(",\"")
+    lines.writeJSON(name.utf8)
+    lines.writeStaticString(quoted ? "\":\"" : "\":")
+    lines.writeImmutableBuffer(value)
+    if quoted { lines.writeStaticString("\"") }
   }
 
   mutating func hex(_ name: StaticString, _ words: (UInt64, UInt64)) {
