@@ -127,6 +127,15 @@ def test_an_unhealthy_endpoint_is_left_out_until_it_is_well(way_out):
     process.stop()
 
 
+def test_one_loop_asks_for_all(way_out):
+    process, port, (upstream,) = way_out(1, {"health": {"http": "/healthz", "interval": "1h"}}, threads=4)
+    passed = 'outrider_upstream_health_checks_total{cluster="up",result="success"}'
+    wait_until(lambda: metric(process, passed), "the first check")
+    assert set(many(port, 64, connections=16)) == {200}
+    assert metric(process, passed) == 1
+    process.stop()
+
+
 def test_an_endpoint_that_is_away_at_the_start(start, peer):
     upstream, nobody, port = peer("flaky_upstream.py"), rig.free_port(), rig.free_port()
     process = start(

@@ -169,6 +169,54 @@ private final class StatusBox: Sendable {
     server.stop()
   }
 
+  @Test(arguments: [ProxyHeader.Version.v1, .v2]) func checksBeginWithThePROXYHeader(version: ProxyHeader.Version)
+    async throws
+  {
+    let heads = Mutex<[[UInt8]]>([])
+    let expected = ProxyHeader.encode(.unknown, version)
+    let server = Upstream { wire, _, _ in
+      let head = wire.take(expected.count)
+      if wire.message()?.head.hasPrefix("GET /up HTTP/1.1\r\nHost: checks.test\r\n") == true {
+        heads.withLock { $0.append(head) }
+        wire.send("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n")
+      }
+    }
+    let harness = try await Harness(to: [server.port]) { _, cluster, _ in
+      cluster.proxyProtocol = version
+      cluster.health = Self.health(.http(path: "/up"))
+      cluster.health?.host = "checks.test"
+    }
+    await until { heads.withLock { $0.count } >= 2 }
+    #expect(heads.withLock { $0.allSatisfy { $0 == expected } })
+    #expect(harness.proxy.unavailableEndpoints.isEmpty)
+    await harness.stop()
+    server.stop()
+  }
+
+  @Test(arguments: ["", "NONSENSE\r\n\r\n", "HTTP/1.1 200 OK\r\n"]) func noAnswerIsAFailure(answer: String) async throws
+  {
+    let server = Upstream { wire, _, _ in
+      _ = wire.message()
+      wire.send(answer)
+      // The end of the connection is what is waited for, or the check's timeout.
+      if answer.hasPrefix("HTTP") { _ = wire.takeAll() }
+    }
+    let harness = try await Harness(to: [server.port]) { _, cluster, _ in
+      cluster.health = Self.health(.http(path: "/"))
+      cluster.health?.timeout = .milliseconds(200)
+    }
+    let proxy = harness.proxy
+    await until { !proxy.unavailableEndpoints.isEmpty }
+    let reason = proxy.unavailableEndpoints.first?.reason
+    let expected =
+      answer.isEmpty
+      ? "the connection closed without an answer"
+      : answer.hasPrefix("HTTP") ? "no answer within the check's timeout" : "the answer is not HTTP"
+    #expect(reason == expected)
+    await harness.stop()
+    server.stop()
+  }
+
   // MARK: Outlier detection
 
   private static func outliers(_ count: Int = 5, ejection: Duration = .seconds(100)) -> OutlierConfiguration {
@@ -291,5 +339,36 @@ private final class StatusBox: Sendable {
     await harness.stop()
     flaky.server.stop()
     for other in others { other.server.stop() }
+  }
+
+  @Test func grpcStatusesCountAsTheServersFailures() async throws {
+    let server: @Sendable (Int) -> Upstream = { status in
+      Upstream.http2 { peer, _, _ in
+        while let (key, request) = peer.message() {
+          if request.reset != nil { continue }
+          try peer.respond(key, "HTTP/1.1 200 \r\ncontent-type: application/grpc\r\n\r\n")
+          try peer.send(key, "m", trailers: "grpc-status: \(status)\r\n\r\n")
+        }
+      }
+    }
+    let (bad, good) = (server(14), server(5))
+    let harness = try await Harness.http2(to: [bad.port, good.port]) { listener, cluster in
+      cluster.outliers = Self.outliers()
+      cluster.balance = .roundRobin
+      listener.retries.attempts = 0
+    }
+    let client = HTTP2Peer.client(harness.port)
+    var statuses: [String] = []
+    for _ in 0..<30 {
+      let key = try client.ask("POST", "/a.B/C", "content-type: application/grpc\r\n", body: "m")
+      statuses.append(try #require(client.message(of: key)).message.trailers)
+    }
+    #expect(statuses.count { $0.contains("grpc-status: 14") } == 5)
+    #expect(
+      harness.proxy.unavailableEndpoints.map(\.address) == ["127.0.0.1:\(bad.port)"], "NOT_FOUND is the caller's")
+    client.wire.close()
+    await harness.stop()
+    bad.stop()
+    good.stop()
   }
 }
