@@ -132,6 +132,10 @@ extension ExchangeDriver {
     tryDeadline = .max
     exchange.endpoint = second.exchange.endpoint
     exchange.responseSensitive = second.exchange.responseSensitive
+    exchange.tryBegan = second.exchange.tryBegan
+    exchange.sent = second.exchange.sent
+    exchange.poolTime = second.exchange.poolTime
+    exchange.overhead = second.exchange.overhead
     exchange.connectTime = second.exchange.connectTime
     exchange.tlsTime = second.exchange.tlsTime
     exchange.tries.responseSeen = true
