@@ -29,11 +29,11 @@ dist/outrider: FORCE setup-build $(STATIC_LIBRARIES)/.linked
 	@mv dist/outrider.new dist/outrider
 	@ls -l dist/outrider | awk '{ printf "dist/outrider: %.1f MB\n", $$5 / 1e6 }'
 
-# A directory that holds only archives stands first on the link path, so that -lyaml, -lz and -lpcre2-8
-# find no shared library before it.
+# A directory that holds only archives stands first on the link path, so that -lyaml, -lz, -lpcre2-8 and
+# -lcares find no shared library before it.
 $(STATIC_LIBRARIES)/.linked: | setup-build
 	@mkdir -p $(STATIC_LIBRARIES)
-	@for pair in yaml-0.1:libyaml.a libpcre2-8:libpcre2-8.a zlib:libz.a; do \
+	@for pair in yaml-0.1:libyaml.a libpcre2-8:libpcre2-8.a zlib:libz.a libcares:libcares.a; do \
 	  directory=$$(pkg-config --variable=libdir $${pair%%:*}); archive=$${pair#*:}; \
 	  test -f "$$directory/$$archive" || { echo "no $$archive in $$directory: run dev/setup.sh build" >&2; exit 1; }; \
 	  ln -sf "$$directory/$$archive" $(STATIC_LIBRARIES)/$$archive; \

@@ -59,6 +59,7 @@ let package = Package(
     .target(name: "CLinux"),
     .systemLibrary(name: "CYAML", providers: [.apt(["libyaml-dev"])]),
     .systemLibrary(name: "CPCRE2", providers: [.apt(["libpcre2-dev"])]),
+    .systemLibrary(name: "CCares", providers: [.apt(["libc-ares-dev"])]),
     .systemLibrary(name: "CZlib", providers: [.apt(["zlib1g-dev"])]),
     room("Vocabulary"),
     room("Threads"),
@@ -77,9 +78,8 @@ let package = Package(
     room(
       "TrafficProxy",
       [
-        "Traffic", "HTTP1", "HTTP2", "Secrets", "Telemetry", "Vocabulary", "Resilience", "CLinux", nio, nioPosix,
-        nioSSL,
-        nioTLS, nioHTTP1, asyncHTTPClient, logging,
+        "Traffic", "HTTP1", "HTTP2", "Secrets", "Telemetry", "Threads", "Vocabulary", "Resilience", "CLinux", "CCares",
+        nio, nioPosix, nioSSL, nioTLS, nioHTTP1, asyncHTTPClient, logging,
       ]),
     room(
       "LogShipper",

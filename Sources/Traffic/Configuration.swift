@@ -8,6 +8,8 @@ package struct TrafficConfiguration: Sendable, Equatable {
   package var clusters: [ClusterConfiguration] = []
   /// What else the sidecar listens on: the admin API. No destination that a client names leads there.
   package var reserved: [Address] = []
+  /// DNS servers, `address:port`; empty = those of the system.
+  package var resolvers: [Address] = []
   /// Event loops; nil = one per core, at most 4.
   package var threads: Int? = nil
   package var maxHeadBytes = 64 << 10
@@ -200,15 +202,36 @@ package struct ClusterConfiguration: Sendable, Equatable {
     case leastRequest = "least_request"
     case roundRobin = "round_robin"
     case random
+    case peakEWMA = "peak_ewma"
+    case ringHash = "ring_hash"
+    case maglev
+
+    /// Requests of one key go to one endpoint.
+    package var isByHash: Bool {
+      switch self {
+      case .ringHash, .maglev: true
+      case .leastRequest, .roundRobin, .random, .peakEWMA: false
+      }
+    }
   }
   package enum Discovery: Sendable, Equatable {
     case fixed([EndpointConfiguration])
     /// Every address of the name is an endpoint; resolved again as records expire, last good kept.
     case dns(host: String, port: Int)
+    /// The SRV records of the name; each target's addresses are endpoints (RFC 2782).
+    case srv(String)
+    /// An absolute path; the file lists endpoints and is read again when it changes.
+    case file(String)
   }
   package var name: String
   package var discovery: Discovery
   package var balance: Balance = .leastRequest
+  /// The key of `ring_hash` and `maglev`.
+  package var hashOn: HashSource = .source
+  /// The own locality: its endpoints come first within their priority; nil = all are alike.
+  package var locality: String? = nil
+  /// Endpoints that join or come back take their share within this time; zero = at once.
+  package var slowStart: Duration = .zero
   /// What is spoken to the endpoints; `auto` = what ALPN says, and HTTP/1.1 in plaintext.
   package enum Spoken: String, Sendable, CaseIterable { case auto, http1, http2 }
   package var spoken: Spoken = .auto
@@ -242,9 +265,15 @@ package struct ClusterConfiguration: Sendable, Equatable {
 
 package struct EndpointConfiguration: Sendable, Equatable {
   package var address: Address
+  /// 1...1000 as written, 1...65535 of an SRV record.
   package var weight = 1
-  package init(address: Address, weight: Int = 1) {
+  package var locality: String? = nil
+  /// 0 comes first.
+  package var priority = 0
+  package init(address: Address, weight: Int = 1, locality: String? = nil, priority: Int = 0) {
     self.address = address
     self.weight = weight
+    self.locality = locality
+    self.priority = priority
   }
 }

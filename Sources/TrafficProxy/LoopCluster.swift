@@ -8,7 +8,8 @@ import Traffic
 
 /// An endpoint as one event loop sees it: its idle connections, newest last.
 final class LoopEndpoint {
-  let resolved: ResolvedEndpoint
+  /// Weight and place may change; the address and the name do not.
+  var resolved: ResolvedEndpoint
   let host: [UInt8]
   let text: [UInt8]
   var idle = ContiguousArray<UpstreamHandler>()
@@ -31,16 +32,20 @@ final class LoopEndpoint {
   var notesOutcomes = false
   /// Where success rates are compared.
   var tally: EndpointHealth.Tally?
+  /// As `isAvailable` was when the choice was made last.
+  fileprivate var wasAvailable = true
+  /// When it joined the cluster or came back, for slow start; 0 = it was there from the start.
+  fileprivate var joined: UInt64 = 0
+  /// It has left the cluster: what is in flight ends, and nothing is kept.
+  fileprivate(set) var isGone = false
+  /// Until its response heads; kept for `peak_ewma` alone.
+  var latency = PeakEWMA()
 
   init(_ resolved: ResolvedEndpoint, isMultiplexed: Bool) {
     self.isMultiplexed = isMultiplexed
     self.resolved = resolved
     host = Array(resolved.host.utf8)
-    if let ip = resolved.address.ipAddress, let port = resolved.address.port {
-      text = Array((ip.contains(":") ? "[\(ip)]:\(port)" : "\(ip):\(port)").utf8)
-    } else {
-      text = Array("unix:\(resolved.address.pathname ?? "")".utf8)
-    }
+    text = Array(resolved.text.utf8)
   }
 }
 
@@ -78,8 +83,13 @@ final class LoopCluster {
   /// Nil = the cluster is plaintext.
   let tlsCounters: TLSCounters?
   private(set) var endpoints = ContiguousArray<LoopEndpoint>()
-  /// Those of `endpoints` that requests go to.
-  private var pickable = ContiguousArray<LoopEndpoint>()
+  /// Every request goes there; nil = there is a choice.
+  private var only: LoopEndpoint?
+  private var arrangement = EndpointArrangement([], balance: .random)
+  /// What of a request is its key; nil = the cluster does not balance by one.
+  let hashSource: CompiledHashSource?
+  /// Response times are wanted.
+  let timesResponses: Bool
   var failure: String?
   var isResolved = false
   private var waiters: [ExchangeDriver] = []
@@ -100,7 +110,10 @@ final class LoopCluster {
     proxyProtocol = configuration.proxyProtocol
     hostHeader = configuration.hostHeader.map { Array($0.utf8) }
     budget = RetryBudget(percent: configuration.retryBudgetPercent, minimum: configuration.retryBudgetMinimum)
-    balancer = Balancer(configuration.balance, seed: seed)
+    balancer = Balancer(
+      configuration.balance, slowStart: SlowStart(window: configuration.slowStart.nanoseconds), seed: seed)
+    hashSource = configuration.balance.isByHash ? CompiledHashSource(configuration.hashOn) : nil
+    timesResponses = if case .peakEWMA = configuration.balance { true } else { false }
     let labels = [Label("cluster", listener.map { "\($0)/destinations" } ?? configuration.name)]
     rare = RareEvents(metrics, labels)
     connectionsTotal = metrics.counter(
@@ -118,19 +131,9 @@ final class LoopCluster {
     switch shared.current {
     case .pending: return
     case .failed(let text): failure = text
-    case .ready(let list):
+    case .ready(let set):
       failure = nil
-      let old = endpoints
-      endpoints = ContiguousArray(
-        list.map { resolved in
-          old.first { $0.resolved == resolved } ?? LoopEndpoint(resolved, isMultiplexed: mayRefuse)
-        })
-      for endpoint in old where !endpoints.contains(where: { $0 === endpoint }) {
-        closeIdle(endpoint)
-        endpoint.forgetHealth()
-      }
-      watchHealth()
-      availabilityChanged()
+      take(set)
     }
     isResolved = true
     let resumed = waiters
@@ -138,11 +141,41 @@ final class LoopCluster {
     for waiter in resumed { waiter.clusterResolved() }
   }
 
+  /// Endpoints that stay keep their connections, and what is known of them.
+  private func take(_ set: EndpointSet) {
+    let now = isResolved ? NIODeadline.now().uptimeNanoseconds : 0
+    var old: [ResolvedEndpoint.Identity: LoopEndpoint] = [:]
+    for endpoint in endpoints { old[endpoint.resolved.identity] = endpoint }
+    endpoints = ContiguousArray(
+      set.endpoints.map { resolved in
+        if let known = old.removeValue(forKey: resolved.identity) {
+          known.resolved = resolved
+          return known
+        }
+        let new = LoopEndpoint(resolved, isMultiplexed: mayRefuse)
+        new.joined = now
+        return new
+      })
+    for endpoint in old.values { dismiss(endpoint) }
+    arrangement = set.arrangement
+    watchHealth()
+    availabilityChanged()
+  }
+
   /// Some endpoint's `isAvailable` has changed, or there are others: chooses anew whom requests go to.
   func availabilityChanged() {
-    let available = ContiguousArray(endpoints.filter(\.isAvailable))
-    let isPanic = available.count * 100 < shared.configuration.panicPercent * endpoints.count
-    pickable = isPanic ? endpoints : available
+    for endpoint in endpoints where endpoint.isAvailable != endpoint.wasAvailable {
+      endpoint.wasAvailable = endpoint.isAvailable
+      if endpoint.isAvailable { endpoint.joined = NIODeadline.now().uptimeNanoseconds }
+    }
+    let endpoints = endpoints
+    balancer.arrange(arrangement, panicPercent: shared.configuration.panicPercent) {
+      endpoints[$0].isAvailable
+    } joined: {
+      endpoints[$0].joined
+    }
+    only = balancer.only.map { endpoints[$0] }
+    shared.metrics?.set(available: endpoints.count { $0.isAvailable }, of: endpoints.count)
   }
 
   var keepsHost: Bool { shared.isApp || isDestination }
@@ -158,34 +191,35 @@ final class LoopCluster {
 
   func wait(_ driver: ExchangeDriver) { waiters.append(driver) }
 
-  func pick(excluding: LoopEndpoint?, now: UInt64) -> LoopEndpoint? {
-    if pickable.count == 1 { return pickable[0] }
+  /// `hash`: of the request's key, nil = it has none; read only when there is a `hashSource`.
+  func pick(excluding: LoopEndpoint?, hash: UInt64?, now: UInt64) -> LoopEndpoint? {
+    if let only { return only }
     if isDestination {
-      let others = pickable.filter { $0 !== excluding }
+      let others = endpoints.filter { $0 !== excluding }
       return others.first { $0.restedUntil <= now } ?? others.first
     }
-    let excluded = excluding.flatMap { failed in pickable.firstIndex { $0 === failed } } ?? -1
-    let picked = balancer.pick(count: pickable.count, excluding: excluded) { index in
-      let endpoint = pickable[index]
+    let excluded = excluding.flatMap { failed in endpoints.firstIndex { $0 === failed } } ?? -1
+    let picked = balancer.pick(hash: hash, excluding: excluded, now: now) { index in
+      let endpoint = endpoints[index]
       return EndpointLoad(
-        active: endpoint.active, weight: endpoint.resolved.weight, isFresh: endpoint.restedUntil <= now)
+        active: endpoint.active, isFresh: endpoint.restedUntil <= now, latency: endpoint.latency)
     }
     guard let picked else { return nil }
-    return pickable[picked]
+    return endpoints[picked]
   }
 
-  func closeIdle(_ endpoint: LoopEndpoint) {
+  /// Keeps no connection to it any more; requests in flight end as they would.
+  private func dismiss(_ endpoint: LoopEndpoint) {
+    endpoint.isGone = true
     let idle = endpoint.idle
     endpoint.idle = []
     for upstream in idle { upstream.close() }
     for upstream in endpoint.multiplexed { upstream.retire() }
+    endpoint.forgetHealth()
   }
 
   func closeAll() {
-    for endpoint in endpoints {
-      closeIdle(endpoint)
-      endpoint.forgetHealth()
-    }
+    for endpoint in endpoints { dismiss(endpoint) }
     monitor?.end()
     monitor = nil
   }

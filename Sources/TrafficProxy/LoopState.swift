@@ -19,6 +19,9 @@ final class ProxyShared: Sendable {
   let inFlightOutbound = Atomic<Int>(0)
   /// Where names are looked up: that blocks, and one slow name must not hold the others.
   let resolver = NIOThreadPool(numberOfThreads: 4)
+  let discovery: Discovery
+  var names: NameResolver { discovery.resolver }
+  private let clusterMetrics = Mutex<[String: ClusterMetrics]>([:])
   let own = OwnAddresses()
   /// Of clusters by name.
   let outliers = Mutex<[String: OutlierCounters]>([:])
@@ -50,10 +53,25 @@ final class ProxyShared: Sendable {
     }
   }
 
+  /// Made with the first cluster of that name; a cluster that is gone has no endpoints.
+  func metrics(of cluster: String) -> ClusterMetrics {
+    clusterMetrics.withLock { all in
+      let found = all[cluster] ?? ClusterMetrics(cluster, metrics)
+      all[cluster] = found
+      return found
+    }
+  }
+
+  func forgetMetrics(except clusters: Set<String>) {
+    let gone = clusterMetrics.withLock { $0.filter { !clusters.contains($0.key) } }
+    for metrics in gone.values { metrics.set(available: 0, of: 0) }
+  }
+
   init(
-    metrics: MetricRegistry, events: EventStream, secrets: @escaping TrafficProxy.SecretResolver, logger: Logger,
-    outside: OutsideClient
+    metrics: MetricRegistry, events: EventStream, secrets: @escaping TrafficProxy.SecretResolver,
+    endpointFiles: @escaping EndpointFileDecoder, logger: Logger, outside: OutsideClient
   ) {
+    discovery = Discovery(pool: resolver, decode: endpointFiles, logger: logger)
     self.outside = outside
     self.metrics = metrics
     self.events = events

@@ -35,28 +35,29 @@ package final class TrafficProxy: Sendable {
   private let shared: ProxyShared
   private let workers: [Worker]
   private let state: Mutex<State>
-  private let resolverTask = Mutex<Task<Void, Never>?>(nil)
   private let tls: TLSWatch
   private let gates: GateBook
   private let keys = KeyWatch()
 
   /// `app` is where the cluster named `app` leads; nil when there is no app to reach. `book` holds the secrets that
-  /// TLS certificates are taken from. Throws when a file of a `tls` cannot be used.
+  /// TLS certificates are taken from; `endpointFiles` reads what the `file` of a cluster holds. Throws when a file of a `tls` cannot be used.
   package init(
     configuration: TrafficConfiguration, app: Address?, group: MultiThreadedEventLoopGroup,
     metrics: MetricRegistry, events: EventStream, secrets: @escaping SecretResolver, book: SecretBook = SecretBook(),
-    logger: Logger
+    endpointFiles: @escaping EndpointFileDecoder, logger: Logger
   ) throws {
     self.group = group
     let outside = OutsideClient(group: group)
-    let shared = ProxyShared(metrics: metrics, events: events, secrets: secrets, logger: logger, outside: outside)
+    let shared = ProxyShared(
+      metrics: metrics, events: events, secrets: secrets, endpointFiles: endpointFiles, logger: logger,
+      outside: outside)
     self.shared = shared
     shared.resolver.start()
     shared.own.configure(configuration)
     let tls = TLSWatch(material: MaterialSource(book: book), metrics: metrics, logger: logger)
     self.tls = tls
     gates = GateBook(metrics: metrics, logger: logger, client: outside)
-    let snapshot = try Self.compile(configuration, app: app, keeping: nil, tls.material, gates)
+    let snapshot = try Self.compile(configuration, app: app, keeping: nil, tls.material, gates, shared)
     state = Mutex(State(snapshot: snapshot))
     var generator = SystemRandomNumberGenerator()
     let eventLoops = Array(group.makeIterator())
@@ -70,7 +71,7 @@ package final class TrafficProxy: Sendable {
       }.wait()
     }
     shared.know(workers.map(\.state))
-    startResolver()
+    followClusters()
     followKeys(1)
     book.follow { [weak tls] names in
       guard let tls else { return }
@@ -88,7 +89,7 @@ package final class TrafficProxy: Sendable {
 
   private static func compile(
     _ configuration: TrafficConfiguration, app: Address?, keeping old: Snapshot?, _ material: MaterialSource,
-    _ gates: GateBook
+    _ gates: GateBook, _ shared: ProxyShared
   ) throws -> Snapshot {
     gates.begin()
     let listeners = configuration.inbound + configuration.outbound
@@ -104,7 +105,9 @@ package final class TrafficProxy: Sendable {
       clusters: try clusters.map { cluster in
         let before = old?.clusters.first { $0.configuration.name == cluster.name }
         if let before, before.configuration == cluster, !before.isApp || before.app == app { return before }
-        return ClusterShared(cluster, app: app, tls: try ClusterTLS.make(cluster, material), before: before)
+        return ClusterShared(
+          cluster, app: app, tls: try ClusterTLS.make(cluster, material), before: before,
+          metrics: shared.metrics(of: cluster.name))
       })
   }
 
@@ -233,7 +236,7 @@ package final class TrafficProxy: Sendable {
   /// Throws when a file of a `tls` cannot be used; then nothing changes.
   package func reload(_ configuration: TrafficConfiguration, app: Address?) throws {
     let old = state.withLock { $0.snapshot }
-    let snapshot = try Self.compile(configuration, app: app, keeping: old, tls.material, gates)
+    let snapshot = try Self.compile(configuration, app: app, keeping: old, tls.material, gates, shared)
     shared.own.configure(configuration)
     let generation = state.withLock { state in
       state.snapshot = snapshot
@@ -246,12 +249,12 @@ package final class TrafficProxy: Sendable {
       let state = worker.state
       worker.eventLoop.execute { state.value.apply(snapshot) }
     }
-    startResolver()
+    followClusters()
   }
 
   /// Closes everything at once.
   package func close() async {
-    resolverTask.withLock { $0?.cancel() }
+    shared.discovery.stop()
     await tls.stop()
     await keys.stop()
     await closeServers { _ in true }
@@ -276,40 +279,36 @@ package final class TrafficProxy: Sendable {
     Task { [keys] in await keys.follow(sources, generation: generation) }
   }
 
-  // MARK: Resolution
+  // MARK: Discovery
 
-  /// Resolves names now, every 10 seconds when that goes well and every second until a first answer.
-  private func startResolver() {
-    let clusters = state.withLock { $0.snapshot.clusters.filter(\.needsResolver) }
-    let workers = workers
-    let pool = shared.resolver
-    let logger = shared.logger
-    let task =
-      clusters.isEmpty
-      ? nil
-      : Task {
-        while !Task.isCancelled {
-          var settled = true
-          for cluster in clusters {
-            let changed = try? await pool.runIfActive { cluster.resolve() }
-            let isReady = if case .ready = cluster.current { true } else { false }
-            if !isReady { settled = false }
-            if let failure = cluster.newFailure() {
-              let effect = isReady ? "the last good addresses stay in use" : "its requests are answered 503"
-              logger.warning("cluster `\(cluster.configuration.name)`: \(failure); \(effect)")
-            }
-            guard changed == true else { continue }
-            for worker in workers {
-              let state = worker.state
-              worker.eventLoop.execute { state.value.resolutionChanged(cluster) }
-            }
-          }
-          try? await Task.sleep(for: settled ? .seconds(10) : .seconds(1))
-        }
-      }
-    resolverTask.withLock { current in
-      current?.cancel()
-      current = task
+  /// Keeps the endpoints of the clusters in use current.
+  private func followClusters() {
+    let snapshot = state.withLock { $0.snapshot }
+    shared.forgetMetrics(except: Set(snapshot.clusters.map(\.configuration.name)))
+    shared.discovery.follow(snapshot.clusters, servers: snapshot.configuration.resolvers) { [shared] cluster in
+      shared.onEveryLoop { $0.resolutionChanged(cluster) }
     }
+  }
+
+  /// The clusters of the configuration in use and their endpoints, for people.
+  package func clusters() async -> [ClusterStatus] {
+    let clusters = state.withLock { $0.snapshot.clusters }
+    var statuses = clusters.map { ClusterStatus($0) }
+    for worker in workers {
+      let state = worker.state
+      let before = statuses
+      let known = try? await worker.eventLoop.submit {
+        var statuses = before
+        for (index, shared) in clusters.enumerated() {
+          guard let cluster = state.value.clusters[shared.configuration.name], cluster.shared === shared else {
+            continue
+          }
+          statuses[index].add(cluster)
+        }
+        return statuses
+      }.get()
+      if let known { statuses = known }
+    }
+    return statuses
   }
 }

@@ -166,6 +166,7 @@ final class UpstreamHandler: UpstreamLeg, ChannelDuplexHandler, RemovableChannel
 
   /// Puts the connection among the kept ones.
   func release(now: UInt64) {
+    if endpoint.isGone { return close() }
     state = .idle
     uncount()
     endpoint.idle.append(self)
@@ -337,6 +338,7 @@ final class UpstreamHandler: UpstreamLeg, ChannelDuplexHandler, RemovableChannel
     body = BodyDecoder(framing)
     keepsAlive = loop.response.keepsAlive && !body.endsWithConnection
     served += 1
+    noteResponse(to: driver, now)
     if driver.withholds(head, status: status) {
       // The next try begins on another connection; this one is not worth reading to its end.
       let reason = driver.reasonToWithhold(head, status: status)

@@ -63,7 +63,7 @@ import Testing
       "secrets: { stores: { env: {} }, values: { a: { database: db/creds/a } } }", "secrets: { socket: { path: a } }",
       "secrets: { shared_memory: { path: a } }",
       "outbound: { a: { listen: \":1\", routes: [{ split: { a: 1 } }] } }",
-      "clusters: { a: { dns: \"a:1\", balance: maglev } }", "logs: { sources: { a: { fifo: /a } } }",
+      "logs: { sources: { a: { fifo: /a } } }",
       "telemetry: { metrics: { prometheus: false } }", "logs: { sources: { app: { parse: { regex: a } } } }",
       "secrets: { stores: { env: {} }, files: [{ path: a, value: \"{{ with secret }}\" }] }",
     ] {

@@ -185,7 +185,7 @@ import Vocabulary
     ("outbound: { a: { listen: \":15000\", to: \"http://x\" } }", "`admin` and `outbound.a`"),
     ("app: { port: 80 }\ninbound: { a: { listen: \":80\" } }", "the app (`app.port`)"),
     ("outbound: { a: { listen: \":1\", to: pay } }\nclusters: { pays: { dns: \"a:1\" } }", "did you mean `pays`?"),
-    ("clusters: { a: {} }", "needs either `endpoints` or `dns`"),
+    ("clusters: { a: {} }", "needs one of `endpoints`, `dns`, `srv` and `file`"),
     ("clusters: { app: { dns: \"a:1\" } }", "is the app itself"),
     ("clusters: { a: { dns: \":1\" } }", "needs a name and a port"),
     ("app: { proxy_env: true }", "needs an outbound listener with `forward_proxy: true`"),

@@ -36,6 +36,7 @@ final class Harness: Sendable {
   init(
     to upstreams: [Int], direction: Direction = .outbound, app: Address? = nil,
     secrets: @escaping TrafficProxy.SecretResolver = { _ in nil }, book: SecretBook = SecretBook(),
+    endpointFiles: @escaping EndpointFileDecoder = { _, path in .failure(EndpointFileProblem("unexpected \(path)")) },
     _ edit: (inout ListenerConfiguration, inout ClusterConfiguration, inout TrafficConfiguration) -> Void
   ) async throws {
     var listener = ListenerConfiguration(name: "web", direction: direction, listen: [])
@@ -55,7 +56,7 @@ final class Harness: Sendable {
     proxy = try TrafficProxy(
       configuration: configuration, app: app ?? upstreams.first.map { .tcp(host: "127.0.0.1", port: $0) },
       group: group, metrics: metrics, events: events, secrets: secrets, book: book,
-      logger: Logger(label: "test"))
+      endpointFiles: endpointFiles, logger: Logger(label: "test"))
     let (fd, port) = listeningSocket()
     self.port = port
     try await proxy.open(listener: "web", direction: direction, descriptors: [fd])

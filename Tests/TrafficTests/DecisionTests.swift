@@ -58,38 +58,6 @@ import Vocabulary
   }
 }
 
-@Suite struct BalancerTests {
-  @Test func roundRobinVisitsAllByWeight() {
-    var balancer = Balancer(.roundRobin, seed: 1)
-    var counts = [0, 0, 0]
-    for _ in 0..<400 {
-      counts[balancer.pick(count: 3) { EndpointLoad(active: 0, weight: $0 == 0 ? 2 : 1) } ?? 0] += 1
-    }
-    #expect(counts == [200, 100, 100])
-  }
-
-  @Test func leastRequestPrefersTheIdleOne() {
-    var balancer = Balancer(.leastRequest, seed: 1)
-    var counts = [0, 0, 0, 0]
-    for _ in 0..<1000 { counts[balancer.pick(count: 4) { EndpointLoad(active: $0 == 2 ? 0 : 10) } ?? 0] += 1 }
-    #expect(counts[2] > 350 && counts[0] > 50)
-  }
-
-  @Test func avoidsTheExcludedAndTheStale() {
-    for balance in ClusterConfiguration.Balance.allCases {
-      var balancer = Balancer(balance, seed: 3)
-      for _ in 0..<100 {
-        let picked = balancer.pick(count: 3, excluding: 0) { EndpointLoad(active: 0, isFresh: $0 != 1) }
-        #expect(picked == 2)
-      }
-      let rest = (0...2).map { count in
-        balancer.pick(count: count, excluding: 0) { _ in EndpointLoad(active: 0, isFresh: false) }
-      }
-      #expect(rest == [nil, 0, 1])
-    }
-  }
-}
-
 @Suite struct RetryPolicyTests {
   func state(_ edit: (inout TryState) -> Void = { _ in }) -> TryState {
     var state = TryState()

@@ -130,7 +130,7 @@ extension DownstreamHandler {
     guard cluster.early < Self.mostEarly, cluster.isResolved,
       cluster.shared.connections.load(ordering: .relaxed) < limits.maxConnections,
       cluster.shared.pending.load(ordering: .relaxed) < limits.maxPending,
-      let endpoint = cluster.pick(excluding: failedEndpoint, now: now)
+      let endpoint = chooseEndpoint(cluster, excluding: failedEndpoint, now: now)
     else { return waitLonger(now) }
     accept.isEarly = true
     cluster.early += 1

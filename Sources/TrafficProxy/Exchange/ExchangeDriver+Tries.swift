@@ -29,8 +29,10 @@ extension ExchangeDriver {
       cluster.wait(self)
       return schedule(now)
     }
-    guard let endpoint = cluster.pick(excluding: failedEndpoint, now: now) else {
-      if let failure = cluster.failure { return localError(.dnsFailure, detail: failure) }
+    guard let endpoint = chooseEndpoint(cluster, excluding: failedEndpoint, now: now) else {
+      if let failure = cluster.failure {
+        return localError(cluster.shared.file == nil ? .dnsFailure : .noEndpoint, detail: failure)
+      }
       return nobodyAvailable(cluster)
     }
     startTry(endpoint, cluster, now)

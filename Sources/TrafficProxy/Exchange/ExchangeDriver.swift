@@ -255,6 +255,7 @@ class ExchangeDriver: Timed {
       exchange.blame = .upstream
       return abort()
     }
+    if now >= min(exchange.routeDeadline, tryDeadline) { noteSilence(now) }
     if now >= exchange.routeDeadline {
       if upstream != nil || isConnecting { note(failed: true) }
       return localError(.routeTimeout, detail: "no response head in time")

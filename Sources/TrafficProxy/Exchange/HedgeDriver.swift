@@ -79,7 +79,7 @@ extension ExchangeDriver {
     hedgeAt = .max
     defer { if phase == .exchange, !exchange.responseStarted { schedule(now) } }
     guard isUnderWay, exchange.requestDone, let cluster = exchange.route?.cluster, !cluster.isDestination,
-      let busy = exchange.endpoint, let other = cluster.pick(excluding: busy, now: now), other !== busy
+      let busy = exchange.endpoint, let other = chooseEndpoint(cluster, excluding: busy, now: now), other !== busy
     else { return }
     let shared = cluster.shared
     guard

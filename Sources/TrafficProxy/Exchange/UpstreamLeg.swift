@@ -20,6 +20,12 @@ class UpstreamLeg: Timed {
     self.takesContent = takesContent
   }
 
+  /// The response head is there: notes how long the endpoint took for it, where somebody wants to know.
+  @inline(__always)
+  final func noteResponse(to driver: ExchangeDriver, _ now: UInt64) {
+    if cluster.timesResponses { endpoint.latency.observe(now &- min(now, driver.exchange.headDone), now: now) }
+  }
+
   /// It has carried an earlier request, so that the upstream may have closed it meanwhile.
   var wasUsed: Bool { false }
 

@@ -10,13 +10,16 @@ final class Destinations: Timed {
   /// For each listener and event loop.
   static let limit = 256
   private static let idle: UInt64 = 60_000_000_000
-  /// An answer of the resolver that is older is asked for again, and used until the new one is there.
-  private static let freshness: UInt64 = 10_000_000_000
+  /// An answer of the resolver that has expired is asked for again, and used until the new one is there. However long it
+  /// may be used, it is asked for again after five minutes.
+  private static let longest: UInt64 = 300_000_000_000
   private static let failureFreshness: UInt64 = 1_000_000_000
 
   private final class Entry {
     let route: LoopRoute
     var resolvedAt: UInt64 = 0
+    /// Nanoseconds that the answer may be used.
+    var lifetime: UInt64 = 0
     var isResolving = false
     init(_ route: LoopRoute) { self.route = route }
     /// Something counts as a request, or waits for a connection.
@@ -64,25 +67,30 @@ final class Destinations: Timed {
     // Its addresses are tried one after the other anyway.
     configuration.outliers = nil
     return LoopCluster(
-      ClusterShared(configuration, app: nil), metrics: loop.shared.metrics, logger: loop.shared.logger,
+      ClusterShared(configuration, app: nil, keepsOrder: true), metrics: loop.shared.metrics,
+      logger: loop.shared.logger,
       seed: loop.random.next(),
       destinationsOf: listener)
   }
 
   /// Asks the resolver off the loops, when there is a name and no recent answer.
   private func refresh(_ entry: Entry, _ now: UInt64) {
-    guard let cluster = entry.route.cluster, cluster.shared.needsResolver, !entry.isResolving else { return }
+    guard let cluster = entry.route.cluster, cluster.shared.isDiscovered, !entry.isResolving else { return }
     let age = now &- entry.resolvedAt
     if entry.resolvedAt > 0 {
-      if age < (cluster.failure == nil ? Self.freshness : Self.failureFreshness) { return }
+      if age < (cluster.failure == nil ? entry.lifetime : Self.failureFreshness) { return }
       // A failure is no answer to go on with.
       if cluster.failure != nil { cluster.isResolved = false }
     }
     entry.isResolving = true
     let shared = cluster.shared
-    let answer = loop.shared.resolver.runIfActive(eventLoop: loop.eventLoop) { shared.resolve() }
-    answer.assumeIsolated().whenComplete { _ in
+    let resolver = loop.shared.names
+    let answer = loop.shared.resolver.runIfActive(eventLoop: loop.eventLoop) { shared.discover(resolver, nil) }
+    answer.assumeIsolated().whenComplete { result in
       entry.isResolving = false
+      let round = try? result.get()
+      let lifetime = round.flatMap { $0.isGood ? $0.lifetime?.nanoseconds : nil } ?? Self.failureFreshness
+      entry.lifetime = min(max(lifetime, 1_000_000_000), Self.longest)
       entry.resolvedAt = max(1, NIODeadline.now().uptimeNanoseconds)
       cluster.update()
     }

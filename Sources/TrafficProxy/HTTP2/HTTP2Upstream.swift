@@ -130,7 +130,10 @@ final class HTTP2Upstream: HTTP2Handler {
     for stream in streams { stream?.updateWritability() }
   }
 
-  override func becameIdle(_ now: UInt64) { idleSince = now }
+  override func becameIdle(_ now: UInt64) {
+    idleSince = now
+    if endpoint.isGone { retire() }
+  }
 
   override func burstEnded(_ now: UInt64) {
     lastReceived = now

@@ -191,6 +191,7 @@ final class UpstreamStream: UpstreamLeg {
     let status = loop.response.status
     driver.exchange.responseSensitive = facts.sensitive
     if status == 101 { return upgrade(head, driver, now) }
+    noteResponse(to: driver, now)
     if driver.withholds(head, status: status) {
       let reason = driver.reasonToWithhold(head, status: status)
       detach(code: .cancel)

@@ -187,7 +187,7 @@ extension Worker {
       await close(seat)
     }
     unbind(changes.released)
-    if diff.touches(.app, .inbound, .outbound, .clusters) {
+    if diff.touches(.app, .inbound, .outbound, .clusters, .resolvers) {
       try proxy.reload(next.value.traffic, app: Self.address(of: next.value.app))
     }
     loaded = next

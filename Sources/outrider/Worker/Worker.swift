@@ -69,7 +69,7 @@ actor Worker {
     do {
       proxy = try TrafficProxy(
         configuration: value.traffic, app: Self.address(of: value.app), group: group, metrics: metrics, events: events,
-        secrets: { book.resolve($0) }, book: book, logger: logger)
+        secrets: { book.resolve($0) }, book: book, endpointFiles: { EndpointFile.decode($0, path: $1) }, logger: logger)
     } catch let error as TLSMaterialError {
       throw StartFailure(description: "\(error)", exitCode: ExitStatus.configuration)
     }

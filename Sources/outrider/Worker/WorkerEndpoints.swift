@@ -61,7 +61,8 @@ extension Worker {
     return .init(isReady: failure == nil, reason: failure ?? "")
   }
 
-  private func statusText() -> String {
+  private func statusText() async -> String {
+    let clusters = await proxy.clusters()
     let now = facts.now
     let value = now.loaded.value
     let status = WorkerStatus(
@@ -82,6 +83,15 @@ extension Worker {
       unavailableEndpoints: proxy.unavailableEndpoints.map {
         .init(
           cluster: $0.cluster, address: $0.address, state: $0.state, reason: $0.reason, secondsLeft: $0.secondsLeft)
+      },
+      clusters: clusters.map { cluster in
+        .init(
+          name: cluster.name, source: cluster.source,
+          endpoints: cluster.endpoints.map {
+            .init(
+              address: $0.address, host: $0.host, state: $0.state, weight: $0.weight, priority: $0.priority,
+              locality: $0.locality, active: $0.active)
+          }, lastError: cluster.failure)
       },
       sinks: logs.status().map {
         .init(

@@ -23,6 +23,21 @@ struct WorkerStatus: Codable, Sendable {
     /// Of an ejection.
     var secondsLeft: Int?
   }
+  struct Cluster: Codable, Sendable {
+    struct Endpoint: Codable, Sendable {
+      var address: String
+      var host: String
+      var state: String
+      var weight: Int
+      var priority: Int
+      var locality: String?
+      var active: Int
+    }
+    var name: String
+    var source: String
+    var endpoints: [Endpoint]
+    var lastError: String?
+  }
   struct Sink: Codable, Sendable {
     var name: String
     var lagRecords: Int
@@ -51,6 +66,7 @@ struct WorkerStatus: Codable, Sendable {
   var app: App?
   var listeners: [Listener]
   var unavailableEndpoints: [Endpoint]
+  var clusters: [Cluster]
   var sinks: [Sink]
   var secrets: [Secret]
 
@@ -75,6 +91,7 @@ struct WorkerStatus: Codable, Sendable {
       lines.append(
         "upstream  \(endpoint.cluster) \(endpoint.address): \(endpoint.state)\(time), \(endpoint.reason)")
     }
+    for cluster in clusters { lines += cluster.rendered() }
     for sink in sinks {
       let error = sink.lastError.map { ", last error: \($0)" } ?? ""
       lines.append(
@@ -89,6 +106,26 @@ struct WorkerStatus: Codable, Sendable {
     if let lastReloadError { lines.append("reload    last one failed: \(lastReloadError)") }
     lines.append("state     \(stateDirectory)")
     return lines.joined(separator: "\n")
+  }
+}
+
+extension WorkerStatus.Cluster {
+  /// More endpoints are counted alone.
+  private static let shown = 20
+
+  func rendered() -> [String] {
+    let available = endpoints.count { $0.state == "available" }
+    let error = lastError.map { ", last error: \($0.replacing("\n", with: "\n          "))" } ?? ""
+    var lines = ["cluster   \(name) from \(source): \(available) of \(endpoints.count) endpoints available\(error)"]
+    for endpoint in endpoints.prefix(Self.shown) {
+      var text = "          \(endpoint.address) \(endpoint.state), \(endpoint.active) requests"
+      if endpoint.weight != 1 { text += ", weight \(endpoint.weight)" }
+      if endpoint.priority != 0 { text += ", priority \(endpoint.priority)" }
+      if let locality = endpoint.locality { text += ", locality \(locality)" }
+      lines.append(text)
+    }
+    if endpoints.count > Self.shown { lines.append("          … and \(endpoints.count - Self.shown) more") }
+    return lines
   }
 }
 

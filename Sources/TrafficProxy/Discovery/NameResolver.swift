@@ -1,0 +1,264 @@
+import CCares
+import NIOCore
+import Synchronization
+import Traffic
+import Vocabulary
+
+#if canImport(Glibc)
+  import Glibc
+#else
+  import Musl
+#endif
+
+/// Looks names up with c-ares: the hosts file, search domains and servers of the system, or servers of the configuration.
+/// Every call blocks, ten seconds at most, and reads the system's settings anew.
+final class NameResolver: Sendable {
+  struct Answer: Sendable {
+    /// Of both families, without ports; at least one.
+    var addresses: [SocketAddress]
+    /// How long they may be used.
+    var lifetime: Duration
+  }
+
+  struct Failure: Error, Sendable {
+    var text: String
+  }
+
+  private static let limit: UInt64 = 10_000_000_000
+  /// What the hosts file says is read again after this.
+  private static let hostsLifetime = Duration.seconds(10)
+  /// Questions that are on their way at once.
+  private static let batch = 64
+
+  /// `address:port,address:port`; empty = the system's.
+  private let servers = Mutex("")
+  private let isStopped = Atomic<Bool>(false)
+
+  /// Calls end soon, and without an answer.
+  func stop() { isStopped.store(true, ordering: .relaxed) }
+
+  /// True when they are others than before.
+  func use(servers list: [Address]) -> Bool {
+    let text = list.map(\.description).joined(separator: ",")
+    return servers.withLock { servers in
+      defer { servers = text }
+      return servers != text
+    }
+  }
+
+  /// The addresses of each name. `inOrder`: as RFC 6724 would have them tried; else sorted, so that two answers of the
+  /// same addresses are equal.
+  func lookUp(_ names: [String], inOrder: Bool) -> [String: Result<Answer, Failure>] {
+    var found: [String: Result<Answer, Failure>] = [:]
+    var rest = names[...]
+    while !rest.isEmpty {
+      let part = rest.prefix(Self.batch)
+      rest = rest.dropFirst(part.count)
+      ask(part, inOrder, &found)
+    }
+    return found
+  }
+
+  private func ask(_ names: ArraySlice<String>, _ inOrder: Bool, _ found: inout [String: Result<Answer, Failure>]) {
+    guard let channel = open() else {
+      for name in names { found[name] = .failure(Failure(text: "the resolver cannot start")) }
+      return
+    }
+    var queries: [(name: String, query: AddressQuery)] = []
+    for name in names {
+      let local = Self.numeric(name).map { [$0] } ?? Self.hostsFile(channel, name)
+      if !local.isEmpty {
+        found[name] = .success(Answer(addresses: local, lifetime: Self.hostsLifetime))
+        continue
+      }
+      let query = AddressQuery(inOrder: inOrder)
+      queries.append((name, query))
+      var hints = ares_addrinfo_hints()
+      hints.ai_family = AF_UNSPEC
+      hints.ai_flags = inOrder ? 0 : ARES_AI_NOSORT
+      ares_getaddrinfo(
+        channel, name, nil, &hints,
+        { place, status, _, list in
+          guard let place else { return }
+          Unmanaged<AddressQuery>.fromOpaque(place).takeUnretainedValue().take(status, list)
+        }, Unmanaged.passUnretained(query).toOpaque())
+    }
+    run(channel) { queries.allSatisfy(\.query.isDone) }
+    // Ends what is left; nobody is called back after this.
+    ares_destroy(channel)
+    for (name, query) in queries { found[name] = query.result }
+  }
+
+  /// The SRV records of a name.
+  func services(_ name: String) -> Result<ServiceRecords, Failure> {
+    guard let channel = open() else { return .failure(Failure(text: "the resolver cannot start")) }
+    let query = ServiceQuery()
+    ares_search(
+      channel, name, 1, 33,
+      { place, status, _, bytes, count in
+        guard let place else { return }
+        Unmanaged<ServiceQuery>.fromOpaque(place).takeUnretainedValue().take(status, bytes, Int(count))
+      }, Unmanaged.passUnretained(query).toOpaque())
+    run(channel) { query.isDone }
+    ares_destroy(channel)
+    return query.result
+  }
+
+  // MARK: c-ares
+
+  private func open() -> ares_channel? {
+    var options = ares_options()
+    // Milliseconds; doubled with each try.
+    options.timeout = 2000
+    options.tries = 3
+    var channel: ares_channel?
+    let isOpen = "b".withCString { lookups in
+      // The hosts file was asked by then.
+      options.lookups = UnsafeMutablePointer(mutating: lookups)
+      return ares_init_options(&channel, &options, ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_LOOKUPS)
+    }
+    guard isOpen == ARES_SUCCESS, let channel else { return nil }
+    let list = servers.withLock { $0 }
+    if !list.isEmpty, ares_set_servers_ports_csv(channel, list) != ARES_SUCCESS {
+      ares_destroy(channel)
+      return nil
+    }
+    return channel
+  }
+
+  /// Forms of an IPv4 address that only the C library reads: `127.1`, `2130706433`.
+  private static func numeric(_ name: String) -> SocketAddress? {
+    var word: UInt32 = 0
+    let isAddress = withUnsafeMutablePointer(to: &word) { place in
+      place.withMemoryRebound(to: in_addr.self, capacity: 1) { inet_aton(name, $0) != 0 }
+    }
+    guard isAddress else { return nil }
+    return withUnsafeBytes(of: word) { try? SocketAddress(packedIPAddress: ByteBuffer(bytes: $0), port: 0) }
+  }
+
+  private static func hostsFile(_ channel: ares_channel, _ name: String) -> [SocketAddress] {
+    var addresses: [SocketAddress] = []
+    for family in [AF_INET, AF_INET6] {
+      var entry: UnsafeMutablePointer<hostent>?
+      guard ares_gethostbyname_file(channel, name, family, &entry) == ARES_SUCCESS, let entry else { continue }
+      defer { ares_free_hostent(entry) }
+      var list = entry.pointee.h_addr_list
+      while let raw = list?.pointee {
+        let bytes = UnsafeRawBufferPointer(start: raw, count: Int(entry.pointee.h_length))
+        if let address = try? SocketAddress(packedIPAddress: ByteBuffer(bytes: bytes), port: 0),
+          !addresses.contains(address)
+        {
+          addresses.append(address)
+        }
+        list = list?.successor()
+      }
+    }
+    return addresses
+  }
+
+  /// Lets the channel's sockets be read and written until `isDone`, or the time is up.
+  private func run(_ channel: ares_channel, until isDone: () -> Bool) {
+    let deadline = NIODeadline.now().uptimeNanoseconds &+ Self.limit
+    var sockets = [ares_socket_t](repeating: 0, count: Int(ARES_GETSOCK_MAXNUM))
+    while !isDone() {
+      let now = NIODeadline.now().uptimeNanoseconds
+      guard now < deadline, !isStopped.load(ordering: .relaxed) else { return ares_cancel(channel) }
+      let bits = ares_getsock(channel, &sockets, CInt(sockets.count))
+      var polls: [pollfd] = []
+      for (index, socket) in sockets.enumerated() {
+        let reads = bits & (1 << CInt(index)) != 0
+        let writes = bits & (1 << CInt(index + sockets.count)) != 0
+        guard reads || writes else { continue }
+        polls.append(pollfd(fd: socket, events: Int16((reads ? POLLIN : 0) | (writes ? POLLOUT : 0)), revents: 0))
+      }
+      // Often enough to notice a stop.
+      let left = min(deadline - now, 200_000_000)
+      var longest = timeval(tv_sec: Int(left / 1_000_000_000), tv_usec: Int(left % 1_000_000_000 / 1000))
+      var next = timeval()
+      guard let wait = ares_timeout(channel, &longest, &next)?.pointee else { return ares_cancel(channel) }
+      let milliseconds = wait.tv_sec * 1000 + (wait.tv_usec + 999) / 1000
+      let ready = poll(&polls, nfds_t(polls.count), CInt(clamping: milliseconds))
+      if ready <= 0 {
+        // Only time has passed: questions are asked again, or given up.
+        ares_process_fd(channel, ARES_SOCKET_BAD, ARES_SOCKET_BAD)
+        continue
+      }
+      for one in polls where one.revents != 0 {
+        let isReadable = one.revents & Int16(POLLIN | POLLERR | POLLHUP) != 0
+        let isWritable = one.revents & Int16(POLLOUT) != 0
+        ares_process_fd(channel, isReadable ? one.fd : ARES_SOCKET_BAD, isWritable ? one.fd : ARES_SOCKET_BAD)
+      }
+    }
+  }
+
+  // MARK: Questions
+
+  /// Not Sendable: lives and ends within one call.
+  private final class AddressQuery {
+    private let inOrder: Bool
+    private(set) var isDone = false
+    private(set) var result = Result<Answer, Failure>.failure(Failure(text: "no answer within 10 s"))
+
+    init(inOrder: Bool) { self.inOrder = inOrder }
+
+    func take(_ status: CInt, _ list: UnsafeMutablePointer<ares_addrinfo>?) {
+      isDone = true
+      defer { if let list { ares_freeaddrinfo(list) } }
+      guard status == ARES_SUCCESS, let list else {
+        if status != ARES_ECANCELLED { result = .failure(Failure(text: String(cString: ares_strerror(status)))) }
+        return
+      }
+      var seconds = CInt.max
+      var addresses: [SocketAddress] = []
+      var node = list.pointee.nodes
+      while let one = node?.pointee {
+        if let address = Self.address(one), !addresses.contains(address) {
+          addresses.append(address)
+          seconds = min(seconds, one.ai_ttl)
+        }
+        node = one.ai_next
+      }
+      var alias = list.pointee.cnames
+      while let one = alias?.pointee {
+        seconds = min(seconds, one.ttl)
+        alias = one.next
+      }
+      guard !addresses.isEmpty else {
+        result = .failure(Failure(text: "no addresses"))
+        return
+      }
+      if !inOrder {
+        addresses.sort { ($0.protocol.rawValue, $0.ipAddress ?? "") < ($1.protocol.rawValue, $1.ipAddress ?? "") }
+      }
+      result = .success(Answer(addresses: addresses, lifetime: .seconds(Int(max(0, seconds)))))
+    }
+
+    private static func address(_ node: ares_addrinfo_node) -> SocketAddress? {
+      guard let raw = UnsafeRawPointer(node.ai_addr) else { return nil }
+      switch node.ai_family {
+      case AF_INET: return SocketAddress(raw.loadUnaligned(as: sockaddr_in.self))
+      case AF_INET6: return SocketAddress(raw.loadUnaligned(as: sockaddr_in6.self))
+      default: return nil
+      }
+    }
+  }
+
+  private final class ServiceQuery {
+    private(set) var isDone = false
+    private(set) var result = Result<ServiceRecords, Failure>.failure(Failure(text: "no answer within 10 s"))
+
+    func take(_ status: CInt, _ bytes: UnsafeMutablePointer<UInt8>?, _ count: Int) {
+      isDone = true
+      guard status == ARES_SUCCESS, let bytes else {
+        if status != ARES_ECANCELLED { result = .failure(Failure(text: String(cString: ares_strerror(status)))) }
+        return
+      }
+      do throws(ServiceRecords.Problem) {
+        let records = try ServiceRecords(UnsafeRawBufferPointer(start: bytes, count: count))
+        result = records.records.isEmpty ? .failure(Failure(text: "no SRV records")) : .success(records)
+      } catch {
+        result = .failure(Failure(text: "the answer is broken: \(error)"))
+      }
+    }
+  }
+}
