@@ -2,6 +2,7 @@
 
 import http.client
 import json
+import threading
 import time
 from concurrent import futures
 
@@ -312,6 +313,34 @@ def test_a_response_that_has_begun_is_never_retried(way_out):
     with pytest.raises((ConnectionResetError, http.client.IncompleteRead)):
         rig.request(port, "/bytes/5000", headers={"X-Count-Id": "body"})
     assert upstream.ask("/_counts")["by_id"] == {"head": {"GET": 1}, "body": {"GET": 1}}
+    process.stop()
+
+
+def test_a_body_that_makes_progress_is_not_cut(way_out):
+    """Time limits of tries and routes end with the response's head."""
+    process, port, (upstream,) = way_out(1, retries={"attempts": 2, "on": ["5xx"], "per_try_timeout": "2s"}, timeout="3s")
+    upstream.tell("/_behave", {"trickle": 0.001})
+    begun = time.monotonic()
+    reply = rig.request(port, "/bytes/4000", headers={"X-Count-Id": "slow"}, timeout=60)
+    assert (reply.status, len(reply.body)) == (200, 4000)
+    assert time.monotonic() - begun > 3
+    assert upstream.ask("/_counts")["by_id"] == {"slow": {"GET": 1}}
+    process.stop()
+
+
+def test_a_server_that_closes_idle_connections_costs_no_get(way_out):
+    process, port, (upstream,) = way_out(1, threads=1)
+    upstream.tell("/_behave", {"idle_close": 0.05})
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    pause = threading.Event()
+    for number in range(60):
+        connection.request("GET", "/")
+        reply = connection.getresponse()
+        reply.read()
+        assert reply.status == 200
+        # About when the server closes.
+        pause.wait(0.045 + number % 10 / 1000)
+    connection.close()
     process.stop()
 
 
