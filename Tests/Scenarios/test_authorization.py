@@ -356,3 +356,9 @@ def test_limits_and_faults(start, python_app):
     assert metric(process, "outrider_rate_limited_total") == 4
     assert metric(process, "outrider_faults_injected_total") == 2
     process.stop()
+
+
+def test_the_example_is_valid():
+    """Examples/authorization holds what this version takes."""
+    result = rig.run("validate", "--config", str(rig.ROOT / "Examples" / "authorization" / "outrider.yaml"))
+    assert result.returncode == 0, result.stdout + result.stderr

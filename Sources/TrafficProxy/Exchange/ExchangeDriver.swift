@@ -131,12 +131,14 @@ class ExchangeDriver: Timed {
 
   /// Chooses the route of a request that its listener lets in. The loop's parse is of it.
   final func direct(_ now: UInt64) {
-    let guarded = pathForGuardedRoutes()
-    if guarded != nil, refusesAmbiguous(guarded) { return }
-    let chosen = exchange.isConnect ? nil : exchange.head.withUnsafeReadableBytes { chooseRoute($0, guarded) }
+    if listener.compiled.guardsRoutes, let path = unusualPath() { return direct(by: path, now) }
+    let chosen = exchange.isConnect ? nil : exchange.head.withUnsafeReadableBytes { chooseRoute($0, path: nil) }
     guard let route = chosen.map({ listener.routes[$0] }) ?? accept.original ?? destinationRoute(now) else { return }
+    follow(route, now)
+  }
+
+  final func follow(_ route: LoopRoute, _ now: UInt64) {
     exchange.route = route
-    if guarded != nil, refusesAmbiguous(guarded, rewrittenBy: route) { return }
     if let gate = route.compiled.gate, !passes(gate, now) { return }
     proceed(route, now)
   }
@@ -184,13 +186,7 @@ class ExchangeDriver: Timed {
   }
 
   /// `normal` is the path to go by in place of the one that was sent; nil = that one.
-  private func chooseRoute(_ bytes: UnsafeRawBufferPointer, _ normal: NormalPath?) -> Int? {
-    if let normal { return normal.octets.withUnsafeBytes { chooseRoute(bytes, path: $0) } }
-    let path = UnsafeRawBufferPointer(rebasing: loop.request.path.of(bytes)[..<loop.request.pathOnlyCount])
-    return chooseRoute(bytes, path: path)
-  }
-
-  private func chooseRoute(_ bytes: UnsafeRawBufferPointer, path: UnsafeRawBufferPointer) -> Int? {
+  final func chooseRoute(_ bytes: UnsafeRawBufferPointer, path normal: UnsafeRawBufferPointer?) -> Int? {
     let authority =
       loop.request.authority.count > 0
       ? loop.request.authority : loop.request.table.value(loop.request.table.host)
@@ -198,6 +194,7 @@ class ExchangeDriver: Timed {
     if let colon = host.lastIndex(of: 0x3A), !host[colon...].contains(0x5D) {
       host = UnsafeRawBufferPointer(rebasing: host[..<colon])
     }
+    let path = normal ?? UnsafeRawBufferPointer(rebasing: loop.request.path.of(bytes)[..<loop.request.pathOnlyCount])
     return listener.compiled.table.match(
       RouteQuery(host: host, path: path, method: loop.request.methodText.of(bytes))
     ) { [loop] name in loop.request.table.first(named: name, bytes)?.value.of(bytes) }

@@ -203,23 +203,30 @@ extension ExchangeDriver {
     exchange.passage?.hidesQuery ?? false ? pathOnly(bytes) : exchange.path.of(bytes)
   }
 
-  /// The path that routes are chosen by where some of them check more than others: its normal form, when that is not how
-  /// it was sent. Otherwise another spelling would lead around a route's checks.
-  final func pathForGuardedRoutes() -> NormalPath? {
-    guard listener.compiled.guardsRoutes, !exchange.isConnect else { return nil }
+  /// The path in its normal form, when that is not how it was sent.
+  final func unusualPath() -> NormalPath? {
+    if exchange.isConnect { return nil }
     let isNormal = exchange.head.withUnsafeReadableBytes { NormalPath.isNormal(pathOnly($0)) }
     return isNormal ? nil : normalPath()
   }
 
-  /// True when a request with that path was answered: nobody can tell which route's checks are meant for it.
-  final func refusesAmbiguous(_ path: NormalPath?, rewrittenBy route: LoopRoute? = nil) -> Bool {
-    guard let path, path.isAmbiguous || route?.compiled.rewritePrefix != nil else { return false }
-    localError(
-      .accessDenied,
-      detail: route == nil
-        ? "the path can be read in more than one way, and routes of this listener are guarded"
-        : "the path is not in its normal form, and the route rewrites it")
-    return true
+  /// As `direct`, where some routes check more than others: the route is chosen by the path's normal form, so that no
+  /// other spelling of it leads around a route's checks.
+  final func direct(by path: NormalPath, _ now: UInt64) {
+    if path.isAmbiguous {
+      return localError(
+        .accessDenied, detail: "the path can be read in more than one way, and routes of this listener are guarded")
+    }
+    let chosen = exchange.head.withUnsafeReadableBytes { bytes in
+      path.octets.withUnsafeBytes { chooseRoute(bytes, path: $0) }
+    }
+    guard let route = chosen.map({ listener.routes[$0] }) ?? accept.original ?? destinationRoute(now) else { return }
+    if route.compiled.rewritePrefix != nil {
+      exchange.route = route
+      return localError(
+        .accessDenied, detail: "the path is not in its normal form, and the route rewrites it")
+    }
+    follow(route, now)
   }
 
   // MARK: Streams
