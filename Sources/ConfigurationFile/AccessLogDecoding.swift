@@ -20,7 +20,8 @@ extension ConfigurationDecoder {
     }
     listener.accessLog = view["sample"].fraction.map { .sample($0) } ?? .on
     let injected = listener.inject + listener.routes.flatMap(\.inject)
-    let secret = Set(injected.map { $0.name.lowercased() })
+    let guarded = [listener.security] + listener.routes.map(\.security)
+    let secret = Set(injected.map { $0.name.lowercased() } + guarded.flatMap(\.tokenFields))
     let format = view["format"]
     if let text = format.text, text != "json" {
       listener.accessForm.line = accessFormat(text, at: format, secret)

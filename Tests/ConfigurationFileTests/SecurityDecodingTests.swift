@@ -139,6 +139,10 @@ import Vocabulary
       problems("protocol: tcp, authorize: { rbac: { deny: [{ methods: [GET] }] } }").contains("passes octets unread"))
     #expect(problems("protocol: tcp, fault: { abort: { status: 500 } }").contains("passes octets unread"))
     #expect(problems("protocol: tcp, limits: { rate: { requests: 1, by: path } }").contains("passes octets unread"))
+    // A token's field may not be recorded.
+    let recorded = "access_log: { fields: { t: \"%REQ(X-TOKEN)%\" } }"
+    let token = "authorize: { jwt: { issuer: i, jwks: { file: f }, from: [{ header: X-Token }] } }"
+    #expect(problems(recorded) == "" && problems("\(recorded), \(token)").contains("holds a secret"))
     // A route may look at the claims of its listener's token.
     let route =
       "authorize: { jwt: { issuer: i, jwks: { file: f } } }, routes: [{ to: app, authorize: { rbac: { allow: [{ jwt: { a: b } }] } } }]"

@@ -10,6 +10,11 @@ package struct SecurityConfiguration: Sendable, Equatable {
   package var fault: FaultConfiguration? = nil
   package init() {}
 
+  /// Request fields that hold tokens, lower case: no record may hold them.
+  package var tokenFields: [String] {
+    (jwt?.places ?? []).compactMap { if case .header(let name) = $0 { name.lowercased() } else { nil } }
+  }
+
   package var isEmpty: Bool { self == SecurityConfiguration() }
 
   /// What only HTTP allows is asked for: octets that are passed unread cannot be judged.

@@ -64,7 +64,7 @@ extension ExchangeDriver {
     exchange.head.withUnsafeReadableBytes { bytes in
       switch part {
       case .method: out.writeBytes(exchange.methodText.of(bytes))
-      case .path: out.writeBytes(exchange.path.of(bytes))
+      case .path: out.writeBytes(recordedPath(bytes))
       case .scheme: out.writeStaticString(session == nil ? "http" : "https")
       case .authority:
         let authority =

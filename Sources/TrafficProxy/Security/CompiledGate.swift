@@ -92,9 +92,7 @@ extension SecurityConfiguration {
   /// dropped from every request, lower case. Many servers read `_` in a name as `-`, so those spellings go as well.
   var droppedFields: [String] {
     var names = (jwt?.claimHeaders.map(\.header) ?? []) + (external?.allowedHeaders ?? [])
-    if let jwt, !jwt.forwards {
-      for case .header(let name) in jwt.places { names.append(name) }
-    }
+    if let jwt, !jwt.forwards { names += tokenFields }
     return names.flatMap { Self.spellings($0.lowercased()) }
   }
 
