@@ -143,7 +143,7 @@ final class LoopCluster {
 
   /// Endpoints that stay keep their connections, and what is known of them.
   private func take(_ set: EndpointSet) {
-    let now = isResolved ? NIODeadline.now().uptimeNanoseconds : 0
+    let now = endpoints.isEmpty ? 0 : NIODeadline.now().uptimeNanoseconds
     var old: [ResolvedEndpoint.Identity: LoopEndpoint] = [:]
     for endpoint in endpoints { old[endpoint.resolved.identity] = endpoint }
     endpoints = ContiguousArray(

@@ -234,6 +234,21 @@ def test_a_name_is_asked_for_as_often_as_its_ttl_says(proxy, upstream, name_serv
     assert addresses(process) == [server.address]
 
 
+def test_names_in_a_file_are_asked_for_when_they_expire_or_the_file_changes(proxy, upstream, name_server, place):
+    first, second = upstream("first"), upstream("second")
+    name_server.set("long.test", ("A", 3600, "127.0.0.1"))
+    path = place / "endpoints.yaml"
+    replace(path, [f"long.test:{first.port}"])
+    process = proxy({"file": str(path)}, resolvers=f"127.0.0.1:{name_server.port}")
+    wait_addresses(process, first.address)
+    for number in range(200):
+        # Somebody is busy in the same directory.
+        (place / f"other-{number}").write_text("x")
+    replace(path, [f"long.test:{first.port}", second.address])
+    wait_addresses(process, first.address, second.address)
+    assert name_server.count("long.test", "A") == 2
+
+
 def test_srv_records_have_priorities_and_weights(proxy, upstream, name_server):
     heavy, light, spare = upstream("heavy"), upstream("light"), upstream("spare")
     for name in ("a.shop.test", "b.shop.test", "c.shop.test"):

@@ -1,3 +1,4 @@
+import Resilience
 import Testing
 
 @testable import Traffic
@@ -113,5 +114,26 @@ import Testing
         message.bytes[message.bytes.count - 4] = 200
         return message
       } == "a record is longer than the answer")
+  }
+
+  /// Whatever a server sends, there is an answer or a problem, and no trap.
+  @Test func survivesMutation() {
+    var random = SeededRandom(seed: 11)
+    var message = Message(answers: 2)
+    message.addService(10, 5, 8080, Message.name("a.shop.test"))
+    message.addService(20, 0, 8081, [1, 0x62, 0xC0, 23])
+    var accepted = 0
+    for _ in 0..<20_000 {
+      var broken = message
+      for _ in 0..<Int.random(in: 1...3, using: &random) {
+        let place = Int.random(in: 0..<broken.bytes.count, using: &random)
+        broken.bytes[place] = UInt8.random(in: 0...255, using: &random)
+      }
+      broken.bytes.removeLast(Int.random(in: 0...3, using: &random) * Int.random(in: 0...9, using: &random))
+      guard let records = try? broken.parsed() else { continue }
+      accepted += 1
+      #expect(records.records.allSatisfy { !$0.target.isEmpty && $0.port > 0 })
+    }
+    #expect(accepted > 1000 && accepted < 19_000)
   }
 }

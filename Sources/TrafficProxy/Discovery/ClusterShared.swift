@@ -151,6 +151,12 @@ final class ClusterShared: Sendable {
     return Round(hasChanged: hasChanged, isGood: failures.isEmpty, lifetime: lifetime)
   }
 
+  /// The file is another one than was read last.
+  var fileHasChanged: Bool {
+    guard let file else { return false }
+    return found.withLock { $0.signature } != EndpointFileSource.signature(file)
+  }
+
   /// Reads the file when it is not the one that was read last. Returns what is wrong with it.
   private func readFile(_ path: String, _ files: EndpointFileSource) -> String? {
     let signature = EndpointFileSource.signature(path)

@@ -39,8 +39,8 @@ final class Discovery: Sendable {
       return (before.filter { runs[$0.key] == nil }.values, begun)
     }
     for run in ended { run.stop() }
+    if asksOthers { for run in runs.withLock({ Array($0.values) }) { run.ring(isForced: true) } }
     for run in begun { run.start(pool, resolver, files, watch, logger, changed) }
-    if asksOthers { for run in runs.withLock({ Array($0.values) }) { run.ring() } }
   }
 
   func stop() {
@@ -60,13 +60,17 @@ private final class DiscoveryRun: Sendable {
     var task: Task<Void, Never>?
     /// Waits for the time of the next round.
     var sleeper: Task<Void, Never>?
-    /// Something changed since the last round began.
+    /// Something may have changed since it was looked for last.
     var isRung = false
+    /// What was found is not to be relied on any more.
+    var isForced = false
     var isStopped = false
   }
 
   /// A file is looked at this often, whatever the watch says: its directory may not have been there.
   private static let glance = Duration.seconds(10)
+  /// A directory in which others are busy is looked at no more often than this.
+  private static let pause = Duration.milliseconds(100)
 
   private let cluster: ClusterShared
   private let state = Mutex(State())
@@ -79,20 +83,26 @@ private final class DiscoveryRun: Sendable {
   ) {
     let task = Task { [cluster] in
       let directory = cluster.file.map(Self.directory)
-      let serial = directory.map { watch.watch($0) { [weak self] in self?.ring() } }
+      let serial = directory.map { watch.watch($0) { [weak self] in self?.ring(isForced: false) } }
       var schedule = ResolutionSchedule()
+      var due: ContinuousClock.Instant? = .now
       while !Task.isCancelled {
-        self.state.withLock { $0.isRung = false }
-        let round = try? await pool.runIfActive { cluster.discover(resolver, files) }
-        guard let round, !Task.isCancelled else { break }
-        self.report(logger)
-        if round.hasChanged { changed(cluster) }
-        var wait = schedule.next(lifetime: round.lifetime, failed: !round.isGood)
-        if let directory {
-          watch.refresh(directory)
-          wait = min(wait ?? Self.glance, Self.glance)
+        let isForced = self.begin()
+        let isDue = due.map { $0 <= .now } ?? false
+        let look: @Sendable () -> ClusterShared.Round? = {
+          isForced || isDue || cluster.fileHasChanged ? cluster.discover(resolver, files) : nil
         }
-        await self.sleep(wait)
+        // It throws when the proxy is closed.
+        guard let answer = try? await pool.runIfActive({ [look()] }).first, !Task.isCancelled else { break }
+        if let round = answer {
+          self.report(logger)
+          if round.hasChanged { changed(cluster) }
+          due = schedule.next(lifetime: round.lifetime, failed: !round.isGood).map { .now + $0 }
+        } else {
+          try? await Task.sleep(for: Self.pause)
+        }
+        if let directory { watch.refresh(directory) }
+        await self.sleep(until: due, atMost: directory == nil ? nil : Self.glance)
       }
       if let directory, let serial { watch.forget(directory, serial) }
     }
@@ -103,10 +113,22 @@ private final class DiscoveryRun: Sendable {
     if isStopped { task.cancel() }
   }
 
-  /// Begins a round now, or after the one that runs.
-  func ring() {
+  /// True when everything is to be looked up.
+  private func begin() -> Bool {
+    state.withLock { state in
+      defer {
+        state.isRung = false
+        state.isForced = false
+      }
+      return state.isForced
+    }
+  }
+
+  /// Looks now, or after the round that runs.
+  func ring(isForced: Bool) {
     let sleeper = state.withLock { state in
       state.isRung = true
+      if isForced { state.isForced = true }
       return state.sleeper
     }
     sleeper?.cancel()
@@ -121,9 +143,10 @@ private final class DiscoveryRun: Sendable {
     sleeper?.cancel()
   }
 
-  /// Nil = until something rings.
-  private func sleep(_ duration: Duration?) async {
-    let sleeper = Task { _ = try? await Task.sleep(for: duration ?? .seconds(86_400)) }
+  /// Until that time, nil = without end, or until something rings.
+  private func sleep(until due: ContinuousClock.Instant?, atMost longest: Duration?) async {
+    let wait = min(due.map { ContinuousClock.now.duration(to: $0) } ?? .seconds(86_400), longest ?? .seconds(86_400))
+    let sleeper = Task { _ = try? await Task.sleep(for: wait) }
     let isNeeded = state.withLock { state in
       state.sleeper = sleeper
       return !state.isRung && !state.isStopped
