@@ -5,7 +5,7 @@ extension KeyTable {
   static let rate = Key.key(
     "rate",
     .oneOrList(
-      .record([
+      strict([
         .key(
           "requests", .integer(1...1_000_000_000), nil, "Requests in each `per`; connections on TCP listeners.",
           required: true),
@@ -19,20 +19,25 @@ extension KeyTable {
             .choice(["source", "path"]),
             .record([.key("header", .headerName, nil, "The field whose values are told apart.", required: true)])), nil,
           "A bucket for each client address, path, or value of a field (`{ header: NAME }`); one for all when absent."),
-      ])), nil, "Token buckets; above one of them the answer is 429.")
+      ])), nil, "Token buckets; above one of them the answer is 429."
+  ).strict
 
   static let authorize = Key.key(
     "authorize",
-    .record([
+    strict([
       .key(
         "rbac",
-        .record([
-          .key("allow", .list(.record(rule)), nil, "When it is there, what none of these rules matches is denied."),
-          .key("deny", .list(.record(rule)), nil, "What one of these rules matches is denied, whatever `allow` says."),
+        strict([
+          .key("allow", .list(strict(rule)), nil, "When it is there, what none of these rules matches is denied."),
+          .key("deny", .list(strict(rule)), nil, "What one of these rules matches is denied, whatever `allow` says."),
         ]), nil, "Rules."),
-      .key("jwt", .record(jwt), nil, "Signed tokens."),
-      .key("external", .record(external), nil, "A service that is asked about each request."),
-    ]), nil, "Who may do what; all that is written must allow.")
+      .key("jwt", strict(jwt), nil, "Signed tokens."),
+      .key("external", strict(external), nil, "A service that is asked about each request."),
+    ]), nil, "Who may do what; all that is written must allow."
+  ).strict
+
+  /// A map in which a key without a value is an error, or as good as an empty list.
+  private static func strict(_ keys: [Key]) -> Shape { .record(keys.map(\.strict)) }
 
   private static let rule: [Key] = [
     .key(
@@ -52,7 +57,7 @@ extension KeyTable {
     .key("audiences", .oneOrList(.leaf(.text)), nil, "One of them must be in `aud`; not looked at when absent."),
     .key(
       "jwks",
-      .record([
+      strict([
         .key("file", .path, nil, "A JSON Web Key Set, watched."),
         .key("url", .url, nil, "Where it is fetched."),
         Key.key("refresh", .interval, "5m", "Time between two fetches.").only(with: "url"),
@@ -91,7 +96,7 @@ extension KeyTable {
 
   static let fault = Key.key(
     "fault",
-    .record([
+    strict([
       .key(
         "delay",
         .record([
@@ -104,5 +109,6 @@ extension KeyTable {
           .key("status", .integer(200...599), nil, "What they are answered.", required: true),
           .key("fraction", .fraction, "1", "Which part of them."),
         ]), nil, "Requests that are answered in the upstream's place."),
-    ]), nil, "Failures on purpose, for tests.")
+    ]), nil, "Failures on purpose, for tests."
+  ).strict
 }

@@ -6,7 +6,14 @@ extension ConfigurationDecoder {
   func security(_ view: TreeView, hasToken: Bool = false) -> SecurityConfiguration {
     var security = SecurityConfiguration()
     security.rates = view["limits"]["rate"].elements.compactMap(rate)
+    if view["limits"]["rate"].node?.sequence?.isEmpty == true {
+      view["limits"]["rate"].error("`\(view.path).limits.rate` is empty", "write `{ requests: 100, per: 1s }`")
+    }
     let authorize = view["authorize"]
+    let kinds = ["rbac", "jwt", "external"]
+    if authorize.exists, !kinds.contains(where: { authorize[$0].exists || authorize.isBroken($0) }) {
+      authorize.error("`\(authorize.path)` checks nothing", "add `rbac`, `jwt` or `external`")
+    }
     security.jwt = jwt(authorize["jwt"])
     security.external = external(authorize["external"])
     security.rules = rbac(authorize["rbac"])

@@ -67,6 +67,15 @@ struct Key: Sendable {
   /// The default holds only when this other key is written.
   var companion: String?
 
+  /// Written without a value it is not as if it were not written: what is left empty must not open anything.
+  var isStrict = false
+
+  var strict: Key {
+    var key = self
+    key.isStrict = true
+    return key
+  }
+
   func only(with companion: String) -> Key {
     var key = self
     key.companion = companion

@@ -140,7 +140,7 @@ struct TreeCheck {
         reportPlanned(entry, full)
         continue
       }
-      if case .leaf = key.shape {} else if entry.value.isNull, !key.isVariant { continue }
+      if case .leaf = key.shape {} else if entry.value.isNull, !key.isVariant, !key.isStrict { continue }
       if let value = check(entry.value, key.shape, full) {
         checked.append(Node.Entry(key: entry.key, keyMark: entry.keyMark, value: value))
       }

@@ -122,6 +122,27 @@ import Vocabulary
     #expect(rendered.contains(expected), "\(text): \(rendered)")
   }
 
+  /// What is left empty must not open anything.
+  @Test(arguments: [
+    "authorize: {}", "authorize:", "authorize: { rbac: }",
+    "authorize: { rbac: { allow: [{ paths: , methods: [GET] }] } }",
+    "authorize: { rbac: { allow: [~] } }", "authorize: { rbac: { deny: [{ headers: }] } }", "authorize: { jwt: }",
+    "authorize: { jwt: { issuer: i, jwks: } }", "authorize: { jwt: { issuer: , jwks: { file: f } } }",
+    "authorize: { jwt: { issuer: i, jwks: { file: f }, audiences: } }", "authorize: { external: }",
+    "limits: { rate: [] }",
+    "limits: { rate: }", "limits: { rate: { requests: 1, by: } }", "fault:",
+  ])
+  func emptyIsNotOpen(text: String) {
+    let rendered = Workspace.problems("app: { port: 1 }\ninbound: { web: { listen: \":2\", \(text) } }\n")
+    #expect(rendered.contains(": error: "), "\(text) is taken")
+  }
+
+  @Test func anAllowWithoutAValueDeniesEverything() throws {
+    let text =
+      "app: { port: 1 }\ninbound: { web: { listen: \":2\", authorize: { rbac: { allow: , deny: [{ methods: PUT }] } } } }\n"
+    #expect(try Workspace.value(text).traffic.inbound[0].security.rules?.allow == [])
+  }
+
   @Test func limitsFaultsAndStreams() {
     func problems(_ listener: String) -> String {
       Workspace.problems("app: { port: 1 }\ninbound: { web: { listen: \":2\", \(listener) } }\n")

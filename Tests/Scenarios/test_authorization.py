@@ -311,6 +311,8 @@ def test_a_service_is_asked(shop, place):
         fields = {name.lower(): value for name, value in reply.json["headers"]}
         assert reply.json["length"] == len(body) and fields["x-user"] == "ann" and fields["x-path"] == "/check/cart?a=1"
         assert "x_user" not in fields
+        odd = rig.request(port, "/a%2fb/..%20/x?q=%41&r=a+b", headers={"Cookie": "session=ann"})
+        assert dict(odd.json["headers"])["X-Path"] == "/check/a%2fb/..%20/x?q=%41&r=a+b", "asked about what goes on"
         denied = rig.request(port, "/cart")
         assert (denied.status, denied.text, denied.headers["X-Reason"]) == (403, "who are you?", "no session")
         login = rig.request(port, "/login")
