@@ -48,7 +48,8 @@ extension KeyTable {
     .key("healthy", .integer(1...1000), "2", "Successes in a row until healthy again."),
     .key(
       "panic", .integer(0...100), "50", "With fewer percent of endpoints available than this, all are used; 0 = never."),
-    .key("status", .oneOrList(.leaf(.text)), "[200-299]", "Statuses that are well: `200` or `200-399`."),
+    .key("status", .oneOrList(.leaf(.text)), "[200-299]", "Statuses that are well: `200` or `200-399`.").only(
+      with: "http"),
     .key("host", .text, nil, "The Host field of checks; that of requests when absent."),
     .key("port", .integer(1...65535), nil, "Where to ask; the endpoint's own port when absent."),
   ]

@@ -100,4 +100,23 @@ import Traffic
     let problems = Workspace.problems("outbound: { a: { listen: \":1\", to: \"http://x\", retries: \(text) } }")
     #expect(problems.contains(message), "\(problems)")
   }
+
+  @Test(arguments: [
+    "health: { http: /up }", "health: { grpc: true, port: 9 }",
+    "health: { tcp: true, panic: 0 }, outliers: { ejection: 5s }", "outliers: false", "outliers: true",
+    "health: { http: /up, status: [200, 300-399] }",
+  ])
+  func whatIsExplainedIsTheSame(keys: String) throws {
+    let text = """
+      clusters: { a: { endpoints: ["a:1"], protocol: http2, \(keys) } }
+      outbound:
+        o:
+          listen: ":1"
+          to: a
+          retries: { on: [5xx], status_codes: 429, response_headers: { X-A: true, X-B: b }, hedge: { after: 9ms } }
+      """
+    let loaded = try Workspace.load(text)
+    let explained = loaded.explain(json: false)
+    #expect(try Workspace.load(explained).value.traffic == loaded.value.traffic, "\(explained)")
+  }
 }
