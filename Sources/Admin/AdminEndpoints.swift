@@ -41,6 +41,8 @@ package struct AdminEndpoints: Sendable {
   package var reload: @Sendable () async -> Outcome
   /// `POST /quit`.
   package var quit: @Sendable () -> Void
+  /// `POST /drain?target=…`, and with `undo` back into service: `inbound`, `outbound`, `all` or one listener.
+  package var drain: @Sendable (_ target: String, _ undo: Bool) -> Outcome
 
   /// `/tap`: those who watch requests.
   package var taps = TapHub()
@@ -49,7 +51,8 @@ package struct AdminEndpoints: Sendable {
     ready: @escaping @Sendable () -> Readiness, sidecarReady: @escaping @Sendable () -> Readiness,
     outboundReady: @escaping @Sendable () -> Readiness, probeApp: @escaping @Sendable () async -> Readiness,
     metrics: @escaping @Sendable () -> String, status: @escaping @Sendable () async -> String,
-    reload: @escaping @Sendable () async -> Outcome, quit: @escaping @Sendable () -> Void
+    reload: @escaping @Sendable () async -> Outcome, quit: @escaping @Sendable () -> Void,
+    drain: @escaping @Sendable (_ target: String, _ undo: Bool) -> Outcome
   ) {
     self.ready = ready
     self.sidecarReady = sidecarReady
@@ -59,5 +62,6 @@ package struct AdminEndpoints: Sendable {
     self.status = status
     self.reload = reload
     self.quit = quit
+    self.drain = drain
   }
 }

@@ -65,6 +65,11 @@ package struct AdminServer: Sendable {
       endpoints.quit()
       return Self.text(.accepted, "stopping\n")
     }
+    router.post("drain") { request, _ in
+      let query = request.uri.queryParameters
+      let outcome = endpoints.drain(query["target"].map(String.init) ?? "all", query["undo"] != nil)
+      return Self.text(.init(code: outcome.status), outcome.text + "\n")
+    }
     if !isNetwork { addRequests(to: router) }
     return router
   }

@@ -35,6 +35,8 @@ final class ProxyShared: Sendable {
   /// Accepted connections of a listener that are open on all loops.
   final class OpenConnections: Sendable {
     let count = Atomic<Int>(0)
+    /// Somebody took the listener out of service.
+    let isDraining = Atomic<Bool>(false)
   }
 
   /// The loops that `onEveryLoop` reaches from now on; none once the proxy is closed.
@@ -332,11 +334,7 @@ final class LoopState {
   /// Lets a listener's connections end: at their next answer, or after five seconds without a request.
   private func retire(_ listener: LoopListener) {
     listener.isLeaving = true
-    let now = NIODeadline.now().uptimeNanoseconds
-    for downstream in downstreams.values where downstream.listener === listener && downstream.isWaiting {
-      wheel.set(downstream, now &+ 5_000_000_000, now: now)
-    }
-    for downstream in multiplexed.values where downstream.listener === listener { downstream.drain() }
+    endConnections(of: listener)
   }
 
   /// Resolution has found something new for that cluster.

@@ -29,10 +29,11 @@ package final class TrafficProxy: Sendable {
     let listener: ListenerID
     let address: Address?
     let channel: any Channel
+    let last: LastConnections?
   }
 
   private let group: MultiThreadedEventLoopGroup
-  private let shared: ProxyShared
+  let shared: ProxyShared
   private let workers: [Worker]
   private let state: Mutex<State>
   private let tls: TLSWatch
@@ -136,9 +137,15 @@ package final class TrafficProxy: Sendable {
             try Self.accept(channel, worker.state.value, id)
           }
         }
-      let server = try await bootstrap.withBoundSocket(descriptor).get()
-      shared.own.add(server.localAddress)
-      state.withLock { $0.servers.append(Server(listener: id, address: address, channel: server)) }
+      let last = LastConnections(of: descriptor)
+      do {
+        let server = try await bootstrap.withBoundSocket(descriptor).get()
+        shared.own.add(server.localAddress)
+        state.withLock { $0.servers.append(Server(listener: id, address: address, channel: server, last: last)) }
+      } catch {
+        last?.end()
+        throw error
+      }
     }
   }
 
@@ -151,6 +158,14 @@ package final class TrafficProxy: Sendable {
     try AcceptChain(loop, listener, channel).begin(channel)
   }
 
+  /// Runs that on every event loop, not waiting for it.
+  func eachLoop(_ work: @escaping @Sendable (LoopState) -> Void) {
+    for worker in workers {
+      let state = worker.state
+      worker.eventLoop.execute { work(state.value) }
+    }
+  }
+
   /// True once responses of that direction carry `Connection: close`.
   package func isDraining(_ direction: Direction) -> Bool { shared.isDraining(direction) }
 
@@ -160,12 +175,9 @@ package final class TrafficProxy: Sendable {
     case .inbound: shared.drainingInbound.store(true, ordering: .relaxed)
     case .outbound: shared.drainingOutbound.store(true, ordering: .relaxed)
     }
-    for worker in workers {
-      let state = worker.state
-      worker.eventLoop.execute {
-        for downstream in state.value.multiplexed.values
-        where downstream.listener.compiled.direction == direction { downstream.drain() }
-      }
+    eachLoop { loop in
+      for downstream in loop.multiplexed.values
+      where downstream.listener.compiled.direction == direction { downstream.drain() }
     }
   }
 
@@ -174,21 +186,30 @@ package final class TrafficProxy: Sendable {
   package func drain(_ direction: Direction, timeout: Duration) async -> Int {
     setDraining(direction)
     await closeServers { $0.listener.direction == direction }
-    let deadline = ContinuousClock.now + timeout
+    let start = ContinuousClock.now
+    let deadline = start + timeout
     while ContinuousClock.now < deadline {
       if shared.inFlight(direction) == 0 { break }
       try? await Task.sleep(for: .milliseconds(10))
     }
-    let cut = max(0, shared.inFlight(direction))
-    // What was answered may still be on its way out to a client.
-    while await closeSettled(direction) > 0, ContinuousClock.now < deadline {
+    // What was answered may still be on its way out to a client, and who has just connected is about to ask.
+    while true {
+      let now = ContinuousClock.now
+      let isLate = now >= deadline
+      let cut = isLate ? max(0, shared.inFlight(direction)) : 0
+      let left = await closeSettled(direction, sparesNew: now < start + Self.newcomerTime, cuts: isLate)
+      if left == 0 || isLate { return cut }
       try? await Task.sleep(for: .milliseconds(10))
     }
-    return cut
   }
 
-  /// Closes the connections of that direction that have nothing left to send; returns how many others there are.
-  private func closeSettled(_ direction: Direction) async -> Int {
+  /// Time for the first request of a client that was accepted last.
+  private static let newcomerTime = Duration.seconds(1)
+
+  /// Closes the connections of that direction that have nothing left to do; returns how many others there are. With
+  /// `sparesNew`, those that have not been asked anything yet are among the others; with `cuts`, those in the middle of
+  /// an exchange are not.
+  private func closeSettled(_ direction: Direction, sparesNew: Bool, cuts: Bool) async -> Int {
     var lingering = 0
     for worker in workers {
       let state = worker.state
@@ -196,14 +217,18 @@ package final class TrafficProxy: Sendable {
         var left = 0
         for downstream in Array(state.value.downstreams.values)
         where downstream.listener.compiled.direction == direction {
-          if downstream.phase == .lingering { left += 1 } else { downstream.closeNow() }
+          let isNew = sparesNew && downstream.phase == .head && !downstream.accept.hasServed
+          let isBusy = downstream.phase == .exchange || downstream.phase == .tunnel
+          if isNew || downstream.phase == .lingering || isBusy && !cuts { left += 1 } else { downstream.closeNow() }
         }
         for downstream in Array(state.value.multiplexed.values)
         where downstream.listener.compiled.direction == direction {
           if downstream.isSettled { downstream.closeNow() } else { left += 1 }
         }
         for pending in Array(state.value.pending.values)
-        where pending.listener.compiled.direction == direction { pending.closeNow() }
+        where pending.listener.compiled.direction == direction {
+          if sparesNew { left += 1 } else { pending.closeNow() }
+        }
         return left
       }.get()
       lingering += left ?? 0
@@ -228,7 +253,26 @@ package final class TrafficProxy: Sendable {
     for server in servers {
       try? await server.channel.eventLoop.submit {}.get()
       try? await server.channel.close()
+      for connection in server.last?.take() ?? [] { await serve(connection, server.listener) }
     }
+  }
+
+  /// Serves a connection that no server channel has accepted.
+  private func serve(_ connection: CInt, _ id: ListenerID) async {
+    guard let worker = workers.randomElement() else { return }
+    let watermark = state.withLock { $0.snapshot.configuration.watermark }
+    let bootstrap = ClientBootstrap(group: worker.eventLoop)
+      .channelOption(.writeBufferWaterMark, value: .init(low: max(1, watermark / 2), high: watermark))
+    let state = worker.state
+    let served = bootstrap.withConnectedSocket(connection).flatMapThrowing { channel in
+      do {
+        try Self.accept(channel, state.value, id)
+      } catch {
+        channel.close(promise: nil)
+        throw error
+      }
+    }
+    try? await served.get()
   }
 
   /// New exchanges use the new configuration; listeners are opened and closed by the caller, closed ones before this.
@@ -245,10 +289,7 @@ package final class TrafficProxy: Sendable {
     }
     Task { [tls] in await tls.follow(snapshot.tls, generation: generation) }
     followKeys(generation)
-    for worker in workers {
-      let state = worker.state
-      worker.eventLoop.execute { state.value.apply(snapshot) }
-    }
+    eachLoop { $0.apply(snapshot) }
     followClusters()
   }
 

@@ -16,7 +16,8 @@ import Testing
       ready: { appReady ? .init(isReady: true) : .init(isReady: false, reason: "waiting for the app") },
       sidecarReady: { .init(isReady: true) }, outboundReady: { .init(isReady: true) },
       probeApp: { .init(isReady: appReady, reason: appReady ? "" : "connection refused") },
-      metrics: { "up 1\n" }, status: { "{}" }, reload: { .init(status: 422, text: "line 3: no") }, quit: {})
+      metrics: { "up 1\n" }, status: { "{}" }, reload: { .init(status: 422, text: "line 3: no") }, quit: {},
+      drain: { target, undo in .init(status: target == "web" ? 404 : 200, text: "\(target) \(undo)") })
   }
 
   /// A listening socket on a free loopback port.
@@ -100,6 +101,9 @@ import Testing
       #expect(try Self.get(port, "/status").contains("application/json"))
       #expect(try Self.get(port, "/reload", method: "POST").hasPrefix("HTTP/1.1 422"))
       #expect(try Self.get(port, "/quit", method: "POST").hasPrefix("HTTP/1.1 202"))
+      #expect(try Self.get(port, "/drain", method: "POST").hasSuffix("all false\n"))
+      #expect(try Self.get(port, "/drain?target=inbound.web&undo=1", method: "POST").hasSuffix("inbound.web true\n"))
+      #expect(try Self.get(port, "/drain?target=web", method: "POST").hasPrefix("HTTP/1.1 404"))
       #expect(try Self.get(port, "/nowhere").hasPrefix("HTTP/1.1 404"))
     }
   }

@@ -58,7 +58,7 @@ class ExchangeDriver: Timed {
   }
 
   final var isInbound: Bool { listener.compiled.isInbound }
-  final var isDraining: Bool { listener.isLeaving || loop.shared.isDraining(listener.compiled.direction) }
+  final var isDraining: Bool { listener.isDraining(loop.shared) }
 
   // MARK: What differs on the wire
 

@@ -66,9 +66,7 @@ final class HTTP2Downstream: HTTP2Handler {
   override func becameIdle(_ now: UInt64) { idleSince = now }
 
   override func burstEnded(_ now: UInt64) {
-    if listener.isLeaving || loop.shared.isDraining(listener.compiled.direction) {
-      connection.drain(to: &out, now: now)
-    }
+    if listener.isDraining(loop.shared) { connection.drain(to: &out, now: now) }
   }
 
   override func handle(_ event: HTTP2Event, _ now: UInt64) {

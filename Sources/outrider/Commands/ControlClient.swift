@@ -76,6 +76,7 @@ enum ControlClient {
     }
   }
 
+  /// Percent-encodes what is not unreserved (RFC 3986 section 2.3).
   static func escape(_ path: String) -> String {
     var text = ""
     for byte in path.utf8 {

@@ -146,6 +146,15 @@ extension Worker {
     if !addresses.isEmpty { link.send(.unbind(addresses)) }
   }
 
+  /// The supervisor gives its share of these sockets up, and has done so on return: they end when the proxy closes them,
+  /// with nobody left who would let clients connect and not serve them.
+  func releaseForGood(_ addresses: [Address]) async {
+    guard !addresses.isEmpty else { return }
+    unbind(addresses)
+    // Requests are answered in order: an empty one tells that those before it are done.
+    try? await bind([], for: "the end of inbound")
+  }
+
   private func isServed(_ seat: Seat) -> Bool {
     switch seat.owner {
     case .admin: adminListeners[seat.address] != nil
@@ -181,12 +190,12 @@ extension Worker {
   /// Old sockets close, routes change, new sockets open. Connections that were accepted go on.
   private func serve(_ changes: SocketChanges, _ next: LoadedConfiguration, _ diff: ConfigurationDiff) async throws {
     let fresh = Set(changes.opened.map(\.address))
+    await releaseForGood(changes.released)
     for seat in changes.closed {
       // A socket that was bound and never opened.
       if !fresh.contains(seat.address) { sockets.discard([seat.address]) }
       await close(seat)
     }
-    unbind(changes.released)
     if diff.touches(.app, .inbound, .outbound, .clusters, .resolvers) {
       try proxy.reload(next.value.traffic, app: Self.address(of: next.value.app))
     }

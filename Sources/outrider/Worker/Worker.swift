@@ -241,6 +241,7 @@ actor Worker {
       proxy.setDraining(.inbound)
     case .closeInbound(let timeout):
       Task {
+        await self.releaseForGood(self.loaded.value.traffic.inbound.flatMap(\.listen))
         let cut = await self.proxy.drain(.inbound, timeout: timeout)
         if cut > 0 {
           self.logger.warning("drain: \(cut) inbound requests were cut after \(DurationText.format(timeout))")

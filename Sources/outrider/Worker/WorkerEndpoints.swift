@@ -23,9 +23,29 @@ extension Worker {
         await self?.probeAppNow() ?? .init(isReady: false, reason: "the sidecar is stopping")
       }, metrics: { metrics.prometheusText() }, status: { [weak self] in await self?.statusText() ?? "{}" },
       reload: { [weak self] in await self?.reload() ?? .init(status: 503, text: "the sidecar is stopping") },
-      quit: { link.send(.quit) })
+      quit: { link.send(.quit) },
+      drain: { [weak self] target, undo in
+        self?.drain(target, undo: undo) ?? .init(status: 503, text: "the sidecar is stopping")
+      })
     endpoints.taps = events.taps
     return endpoints
+  }
+
+  /// Takes listeners out of service, or back: all, those of one direction, or one by its name in the configuration.
+  private nonisolated func drain(_ target: String, undo: Bool) -> AdminEndpoints.Outcome {
+    let traffic = facts.now.loaded.value.traffic
+    let all = (traffic.inbound + traffic.outbound).map(\.id)
+    let chosen = all.filter { target == "all" || target == $0.direction.rawValue || target == $0.description }
+    guard !chosen.isEmpty else {
+      let known = (["all", "inbound", "outbound"] + all.map(\.description)).joined(separator: ", ")
+      return .init(status: 404, text: "there is no listener `\(target)`; name one of \(known)")
+    }
+    proxy.setDraining(chosen, !undo)
+    facts.change { facts in
+      for id in chosen { if undo { facts.drained.remove(id) } else { facts.drained.insert(id) } }
+    }
+    let names = chosen.map(\.description).joined(separator: ", ")
+    return .init(text: undo ? "back in service: \(names)" : "draining: \(names)")
   }
 
   private static func outboundReadiness(_ now: WorkerFacts.Facts) -> AdminEndpoints.Readiness {
@@ -34,7 +54,12 @@ extension Worker {
   }
 
   private static func sidecarReadiness(_ now: WorkerFacts.Facts) -> AdminEndpoints.Readiness {
-    now.draining ? .init(isReady: false, reason: "draining") : outboundReadiness(now)
+    if now.draining { return .init(isReady: false, reason: "draining") }
+    let inbound = now.loaded.value.traffic.inbound
+    if !inbound.isEmpty, inbound.allSatisfy({ now.drained.contains($0.id) }) {
+      return .init(isReady: false, reason: "every inbound listener was drained by `outrider drain`")
+    }
+    return outboundReadiness(now)
   }
 
   private static func readiness(_ now: WorkerFacts.Facts) -> AdminEndpoints.Readiness {
@@ -76,9 +101,11 @@ extension Worker {
           pid: now.appPID.map(Int.init), command: value.app.command, ready: now.appReady, reason: now.appReason,
           restarts: now.restarts),
       listeners: (value.traffic.inbound + value.traffic.outbound).map {
-        .init(
+        let occupancy = proxy.occupancy(of: $0.id)
+        return .init(
           name: $0.name, direction: $0.direction.rawValue, addresses: $0.listen.map(\.description),
-          open: now.open.contains("\($0.direction.rawValue).\($0.name)"))
+          open: now.open.contains("\($0.direction.rawValue).\($0.name)"), draining: occupancy.isDraining,
+          connections: occupancy.connections)
       },
       unavailableEndpoints: proxy.unavailableEndpoints.map {
         .init(

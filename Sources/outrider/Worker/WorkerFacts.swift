@@ -2,6 +2,7 @@ import ConfigurationFile
 import Glibc
 import Supervisor
 import Synchronization
+import Traffic
 
 /// What is known of the life, for health and status; written by the worker, read by any task.
 final class WorkerFacts: Sendable {
@@ -10,6 +11,8 @@ final class WorkerFacts: Sendable {
     var state = LifecycleState.initializing.rawValue
     var outboundReady = false
     var draining = false
+    /// Taken out of service by `outrider drain`.
+    var drained: Set<ListenerID> = []
     var appPID: Int32?
     var appReady = false
     /// The app was ready once, under this worker or an earlier one.

@@ -12,6 +12,8 @@ struct WorkerStatus: Codable, Sendable {
     var direction: String
     var addresses: [String]
     var open: Bool
+    var draining: Bool
+    var connections: Int
   }
   /// An endpoint that gets no requests.
   struct Endpoint: Codable, Sendable {
@@ -82,9 +84,10 @@ struct WorkerStatus: Codable, Sendable {
       )
     }
     for listener in listeners {
+      let condition =
+        listener.draining ? " (draining, \(listener.connections) connections left)" : listener.open ? "" : " (closed)"
       lines.append(
-        "\(listener.direction.padded(9)) \(listener.name) on \(listener.addresses.joined(separator: ", "))\(listener.open ? "" : " (closed)")"
-      )
+        "\(listener.direction.padded(9)) \(listener.name) on \(listener.addresses.joined(separator: ", "))\(condition)")
     }
     for endpoint in unavailableEndpoints {
       let time = endpoint.secondsLeft.map { " for \($0) s more" } ?? ""
