@@ -8,6 +8,11 @@ class Failure(Exception):
     """A request that got no whole answer."""
 
 
+class Raced(Exception):
+    """A connection ended before any octet of an answer: both sides may end an idle connection at any time (RFC 9112
+    section 9.5), so the request may have crossed the end of the connection."""
+
+
 class Connection(asyncio.Protocol):
     """One request at a time; knows when it may be used again."""
 
@@ -45,17 +50,18 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, error):
         self.is_open = False
         if self.reply is not None and not self.reply.done():
-            self.reply.set_exception(Failure(f"the connection ended within a request ({error})"))
+            self.reply.set_exception((Failure if self.buffer else Raced)(f"the connection ended within a request ({error})"))
 
 
 class Load:
     """`rate` requests a second to that port. `path(number)` gives the path; every request carries its number in
-    `X-Count-Id`. A connection that is refused before anything was sent counts apart: nothing was accepted."""
+    `X-Count-Id`. A connection that is refused before anything was sent counts apart: nothing was accepted. So does a
+    request that crossed the end of its connection; whether it did, the upstream's count tells."""
 
     def __init__(self, port, rate, path=lambda number: "/", method="GET", timeout=30):
         self.port, self.rate, self.path, self.method, self.timeout = port, rate, path, method, timeout
         self.statuses = collections.Counter()
-        self.failures, self.refused, self.sent, self.latencies = [], 0, 0, []
+        self.failures, self.refused, self.raced, self.sent, self.latencies = [], 0, 0, 0, []
         self.bodies = {}
         self.idle, self.tasks = [], set()
 
@@ -90,6 +96,9 @@ class Load:
             head += "Content-Length: 0\r\n"
         try:
             status, body = await asyncio.wait_for(connection.ask(f"{head}\r\n".encode()), self.timeout)
+        except Raced:
+            self.raced += 1
+            return
         except (Failure, TimeoutError) as error:
             self.failures.append(f"request {number}: {error!r}")
             connection.transport.abort()
@@ -110,5 +119,5 @@ class Load:
         return connection
 
     def __str__(self):
-        return (f"{self.sent} sent, {dict(self.statuses)}, {self.refused} refused, {len(self.failures)} failed: "
+        return (f"{self.sent} sent, {dict(self.statuses)}, {self.refused} refused, {self.raced} raced, {len(self.failures)} failed: "
                 f"{self.failures[:5]} {dict(list(self.bodies.items())[:5])}")

@@ -30,7 +30,8 @@ struct DrainCommand: ParsableCommand {
 
   func run() throws {
     let socket = try options.controlSocket()
-    let answer = try ControlClient.send("POST", "/drain?target=\(ControlClient.escape(target))\(undo ? "&undo=1" : "")", socket: socket)
+    let query = "target=\(ControlClient.escape(target))\(undo ? "&undo=1" : "")"
+    let answer = try ControlClient.send("POST", "/drain?\(query)", socket: socket)
     if answer.status >= 400 {
       StandardError.write(answer.body)
       throw ExitCode(1)

@@ -8,8 +8,8 @@ struct OutriderCommand: ParsableCommand {
     version: ProductVersion.text,
     subcommands: [
       RunCommand.self, ValidateCommand.self, ExplainCommand.self, SchemaCommand.self, StatusCommand.self,
-      LogsCommand.self, TapCommand.self, SecretsCommand.self, InterceptCommand.self, ReloadCommand.self, DrainCommand.self,
-      QuitCommand.self, VersionCommand.self, WorkerCommand.self,
+      LogsCommand.self, TapCommand.self, SecretsCommand.self, InterceptCommand.self, ReloadCommand.self,
+      DrainCommand.self, QuitCommand.self, VersionCommand.self, WorkerCommand.self,
     ])
 }
 
