@@ -49,9 +49,15 @@ extension LoopCluster {
   /// At the limit of connections: closes one that is kept for nobody, so that another may be made. False when there is
   /// none on this loop.
   func dropIdle() -> Bool {
-    for endpoint in endpoints where !endpoint.idle.isEmpty {
-      endpoint.idle.removeFirst().close()
-      return true
+    for endpoint in endpoints {
+      if !endpoint.idle.isEmpty {
+        endpoint.idle.removeFirst().close()
+        return true
+      }
+      if let unused = endpoint.multiplexed.first(where: \.isUnused) {
+        unused.retire()
+        return true
+      }
     }
     return false
   }

@@ -206,9 +206,19 @@ import Traffic
     upstream.stop()
   }
 
-  @Test func aKeptConnectionMakesRoomForOneThatIsNeeded() async throws {
-    let (one, two) = (Upstream.answering(), Upstream.answering())
+  @Test(arguments: [false, true]) func aKeptConnectionMakesRoomForOneThatIsNeeded(http2: Bool) async throws {
+    let server = {
+      http2
+        ? Upstream.http2 { peer, _, _ in
+          while let (key, _) = peer.message() {
+            try peer.respond(key, "HTTP/1.1 200 \r\ncontent-length: 2\r\n\r\n")
+            try peer.send(key, "ok")
+          }
+        } : Upstream.answering()
+    }
+    let (one, two) = (server(), server())
     let harness = try await Harness(to: [one.port, two.port]) { _, cluster, _ in
+      if http2 { cluster.spoken = .http2 }
       cluster.maxConnections = 1
       cluster.balance = .roundRobin
     }

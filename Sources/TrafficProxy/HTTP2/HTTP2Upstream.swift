@@ -97,6 +97,9 @@ final class HTTP2Upstream: HTTP2Handler {
 
   var isEstablished: Bool { connection.isEstablished }
 
+  /// No stream is open on it, and none is about to be.
+  var isUnused: Bool { connection.openStreams == 0 && settingsWaiters.isEmpty }
+
   private func settingsArrived() {
     let waiters = settingsWaiters
     settingsWaiters = []
