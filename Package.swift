@@ -94,6 +94,9 @@ let package = Package(
         "Secrets", "Telemetry", "Vocabulary", "Resilience", "CLinux", nio, nioPosix, nioSSL, asyncHTTPClient, logging,
         .product(name: "NIOHTTP1", package: "swift-nio"),
       ]),
+    room(
+      "TraceExporter",
+      ["Telemetry", "Traffic", "Vocabulary", "Resilience", nio, nioHTTP1, asyncHTTPClient, logging]),
     room("Supervisor", ["CLinux", "Telemetry", "Threads", "Vocabulary", "Resilience"]),
 
     // Floor 3: what users talk to.
@@ -114,7 +117,8 @@ let package = Package(
       name: "outrider",
       dependencies: [
         "CLinux", "Vocabulary", "Threads", "Resilience", "Telemetry", "HTTP1", "Traffic", "Logs", "Secrets",
-        "TrafficProxy", "LogShipper", "SecretAgent", "Supervisor", "ConfigurationFile", "Admin", "Interception",
+        "TrafficProxy", "LogShipper", "SecretAgent", "TraceExporter", "Supervisor", "ConfigurationFile", "Admin",
+        "Interception",
         nio, nioPosix, logging, asyncHTTPClient,
         .product(name: "NIOHTTP1", package: "swift-nio"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),

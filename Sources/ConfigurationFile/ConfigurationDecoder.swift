@@ -35,6 +35,7 @@ final class ConfigurationDecoder {
     value.app = app(root["app"])
     value.traffic = traffic(app: value.app)
     value.logs = logs(root["logs"], hasListeners: !(value.traffic.inbound + value.traffic.outbound).isEmpty)
+    takeTelemetry(root["telemetry"], &value)
     value.admin = admin(root["admin"])
     value.traffic.reserved = value.admin.listen.map { [$0] } ?? []
     value.shutdown = shutdown(root["shutdown"])

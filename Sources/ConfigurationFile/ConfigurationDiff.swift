@@ -8,7 +8,7 @@ package struct ConfigurationDiff: Sendable, Equatable {
   package enum Part: String, Sendable, CaseIterable {
     case app, inbound, outbound, clusters, resolvers, threads, sources, transforms, spool, sinks, stores, values, files,
       admin
-    case shutdown, state
+    case shutdown, state, tracing, stories
     /// Whatever has no part of its own here.
     case other
   }
@@ -62,6 +62,8 @@ extension OutriderConfiguration {
     diff.add(.clusters, old.traffic.clusters, traffic.clusters, name: \.name)
     diff.add(.resolvers, old.traffic.resolvers, traffic.resolvers)
     diff.add(.threads, old.traffic.threads, traffic.threads)
+    diff.add(.tracing, old.traffic.tracing, traffic.tracing)
+    diff.add(.stories, old.traffic.stories, traffic.stories)
     diff.add(.sources, old.logs.sources, logs.sources, name: \.name)
     diff.add(.transforms, old.logs.transforms, logs.transforms)
     diff.add(.spool, old.logs.spool, logs.spool)
@@ -99,6 +101,8 @@ extension OutriderConfiguration {
     rest.traffic.clusters = old.traffic.clusters
     rest.traffic.resolvers = old.traffic.resolvers
     rest.traffic.threads = old.traffic.threads
+    rest.traffic.tracing = old.traffic.tracing
+    rest.traffic.stories = old.traffic.stories
     rest.logs.sources = old.logs.sources
     rest.logs.transforms = old.logs.transforms
     rest.logs.spool = old.logs.spool

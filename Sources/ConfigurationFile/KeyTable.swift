@@ -63,8 +63,9 @@ enum KeyTable {
       .always(
         "metrics",
         [.key("prometheus", .choice(["true"], planned: ["false"]), "true", "Serves `/metrics` on the admin port.")]
-          + Key.planned("otlp"), "Metrics.")
-    ] + Key.planned("tracing", "scrape")
+          + Key.planned("otlp"), "Metrics."),
+      .key("tracing", .record(tracing), nil, "Traces, sent by OTLP/HTTP."), storiesKey,
+    ] + Key.planned("scrape")
 
   static let admin: [Key] = [
     .key(

@@ -19,6 +19,9 @@ package final class EventStream: Sendable {
   /// Those who watch single requests live.
   package let taps = TapHub()
 
+  /// Spans on their way to the exporter.
+  package let spans = SpanQueue()
+
   package init() {}
 
   /// True when somebody listens; publishers may skip the work otherwise.

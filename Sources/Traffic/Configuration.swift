@@ -10,6 +10,9 @@ package struct TrafficConfiguration: Sendable, Equatable {
   package var reserved: [Address] = []
   /// DNS servers, `address:port`; empty = those of the system.
   package var resolvers: [Address] = []
+  package var stories = StoriesConfiguration()
+  /// Nil = no spans are made.
+  package var tracing: TracingConfiguration? = nil
   /// Event loops; nil = one per core, at most 4.
   package var threads: Int? = nil
   package var maxHeadBytes = 64 << 10

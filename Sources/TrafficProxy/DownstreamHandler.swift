@@ -145,10 +145,7 @@ final class DownstreamHandler: ExchangeDriver, ChannelDuplexHandler, RemovableCh
     upstream = nil
     if before == .tunnel, let left { releaseTunnel(left) } else { left?.abandon() }
     if before == .exchange {
-      if exchange.flag.utf8CodeUnitCount == 0 {
-        exchange.flag = "DC"
-        exchange.blame = .client
-      }
+      noteCut()
       finishExchange(NIODeadline.now().uptimeNanoseconds)
     } else if before == .tunnel {
       finishExchange(NIODeadline.now().uptimeNanoseconds)

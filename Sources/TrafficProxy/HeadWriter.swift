@@ -10,6 +10,9 @@ enum HeadWriter {
     /// Our own, sent where the client gave none.
     var requestID: (UInt64, UInt64)
     var traceID: (UInt64, UInt64)
+    /// The parent of the upstream's spans.
+    var spanID: UInt64
+    var isSampled: Bool
     /// The client's own field is forwarded instead.
     var keepsRequestID: Bool
     var keepsTrace: Bool
@@ -83,8 +86,8 @@ enum HeadWriter {
       out.hex(identity.traceID.0)
       out.hex(identity.traceID.1)
       out.octet(0x2D)
-      out.hex(identity.requestID.0 | 1)
-      out.text("-01\r\n")
+      out.hex(identity.spanID)
+      out.text(identity.isSampled ? "-01\r\n" : "-00\r\n")
     }
   }
 

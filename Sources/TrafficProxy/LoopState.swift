@@ -261,6 +261,11 @@ final class LoopState {
   /// The buffer of a connection that is idle.
   var spareOutput = ByteBuffer()
   var access: AccessLogWriter
+  var stories = StoryKeeper()
+  /// Fraction of the requests without a trace that one is recorded for; below 0 = tracing is off.
+  var traceSample = -1.0
+  /// The proxy ends: what is cut now is cut by it.
+  var isClosing = false
   /// Tokens that were verified.
   var tokens = TokenMemory()
   private var stats: [String: RouteStats] = [:]
@@ -292,6 +297,8 @@ final class LoopState {
     upstreamLimits.connectionWindow = 256 * window
     watermark = configuration.watermark
     replayLimit = configuration.replayLimit
+    stories.take(configuration.stories, loops: place.count)
+    traceSample = configuration.tracing?.sample ?? -1
     var next: [String: LoopCluster] = [:]
     for shared in snapshot.clusters {
       let name = shared.configuration.name

@@ -12,7 +12,7 @@ package final class TrafficProxy: Sendable {
   /// The bytes of a template with its secrets; nil = a secret is missing.
   package typealias SecretResolver = @Sendable (SecretTemplate) -> [UInt8]?
 
-  private struct Worker: Sendable {
+  struct Worker: Sendable {
     let eventLoop: any EventLoop
     let state: NIOLoopBound<LoopState>
   }
@@ -34,7 +34,7 @@ package final class TrafficProxy: Sendable {
 
   private let group: MultiThreadedEventLoopGroup
   let shared: ProxyShared
-  private let workers: [Worker]
+  let workers: [Worker]
   private let state: Mutex<State>
   private let tls: TLSWatch
   private let gates: GateBook
@@ -303,6 +303,7 @@ package final class TrafficProxy: Sendable {
     for worker in workers {
       let state = worker.state
       try? await worker.eventLoop.submit {
+        state.value.isClosing = true
         for pending in Array(state.value.pending.values) { pending.closeNow() }
         for downstream in Array(state.value.downstreams.values) { downstream.closeNow() }
         for downstream in Array(state.value.multiplexed.values) { downstream.closeNow() }

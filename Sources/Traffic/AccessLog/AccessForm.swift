@@ -29,7 +29,7 @@ package struct AccessForm: Sendable, Equatable {
   /// Keys that every JSON record may have of its own.
   package static let ownKeys: Set<String> = [
     "time", "request_id", "trace_id", "listener", "direction", "client", "route", "cluster", "endpoint", "tls", "peer",
-    "method", "path", "protocol", "status", "grpc_status", "flags", "blame", "bytes_in", "bytes_out", "tries",
+    "method", "path", "protocol", "status", "grpc_status", "flags", "blame", "reason", "bytes_in", "bytes_out", "tries",
     "head_ms", "route_ms", "pool_ms", "connect_ms", "tls_ms", "first_byte_ms", "last_byte_ms", "total_ms",
     "overhead_ms",
   ]

@@ -108,17 +108,22 @@ struct AccessLogWriter {
   /// Nanoseconds, written as milliseconds with three decimals.
   mutating func milliseconds(_ name: StaticString, _ nanoseconds: UInt64) {
     key(name)
-    let microseconds = nanoseconds / 1000
-    lines.writeDecimal(microseconds / 1000)
-    lines.writeInteger(0x2E as UInt8)
-    let rest = microseconds % 1000
-    lines.writeInteger(UInt8(48 + rest / 100))
-    lines.writeInteger(UInt8(48 + rest / 10 % 10))
-    lines.writeInteger(UInt8(48 + rest % 10))
+    lines.writeMilliseconds(nanoseconds)
   }
 }
 
 extension ByteBuffer {
+  /// Nanoseconds as milliseconds with three decimals.
+  mutating func writeMilliseconds(_ nanoseconds: UInt64) {
+    let microseconds = nanoseconds / 1000
+    writeDecimal(microseconds / 1000)
+    writeInteger(0x2E as UInt8)
+    let rest = microseconds % 1000
+    writeInteger(UInt8(48 + rest / 100))
+    writeInteger(UInt8(48 + rest / 10 % 10))
+    writeInteger(UInt8(48 + rest % 10))
+  }
+
   mutating func writeDecimal(_ number: UInt64) {
     if number >= 10 { writeDecimal(number / 10) }
     writeInteger(UInt8(48 + number % 10))

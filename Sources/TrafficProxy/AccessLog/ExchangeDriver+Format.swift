@@ -59,7 +59,7 @@ extension ExchangeDriver {
     }
   }
 
-  private func write(_ part: AccessFormat.RequestPart, to out: inout ByteBuffer) {
+  final func write(_ part: AccessFormat.RequestPart, to out: inout ByteBuffer) {
     guard exchange.methodText.count > 0 else { return }
     exchange.head.withUnsafeReadableBytes { bytes in
       switch part {
@@ -82,7 +82,7 @@ extension ExchangeDriver {
   private func write(_ named: AccessOperator, to out: inout ByteBuffer, _ now: UInt64) {
     switch named {
     case .responseCode: out.writeDecimal(UInt64(exchange.status))
-    case .responseFlags: out.writeStaticString(exchange.flag)
+    case .responseFlags: writeFlags(to: &out)
     case .bytesReceived: out.writeDecimal(exchange.bytesIn)
     case .bytesSent: out.writeDecimal(exchange.bytesOut)
     case .duration: out.writeDecimal((now &- exchange.started) / 1_000_000)
@@ -104,6 +104,13 @@ extension ExchangeDriver {
     case .blame: if let blame = exchange.blame { out.writeString(blame.rawValue) }
     case .grpcStatus: out.writeDecimal(UInt64(max(0, exchange.grpcStatus)))
     }
+  }
+
+  /// Envoy's response flags, with commas between them.
+  final func writeFlags(to out: inout ByteBuffer) {
+    out.writeStaticString(exchange.flag)
+    guard exchange.isExhausted else { return }
+    out.writeStaticString(exchange.flag.utf8CodeUnitCount > 0 ? ",URX" : "URX")
   }
 
   final func writeRequestID(to out: inout ByteBuffer) {

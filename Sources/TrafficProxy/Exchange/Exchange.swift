@@ -55,6 +55,12 @@ struct Exchange {
   var responseStarted = false
   var status = 0
   var flag: StaticString = ""
+  /// It failed after retries, and no other was allowed.
+  var isExhausted = false
+  var story = ExchangeStory()
+  /// Whether its spans are exported, and the span of the client's that it belongs to; 0 = none.
+  var isSampled = false
+  var parentSpan: UInt64 = 0
   var blame: Blame?
   /// Values of the response fields that records want, as `CompiledListener.notedFields` names them.
   var noted: [[UInt8]] = []
@@ -95,9 +101,10 @@ struct Exchange {
     }
   }
 
-  var identity: HeadWriter.Identity {
+  /// `isTraced`: spans of ours stand between the client's and the upstream's.
+  func identity(isTraced: Bool) -> HeadWriter.Identity {
     .init(
-      requestID: requestID, traceID: traceID, keepsRequestID: requestIDText.count > 0,
-      keepsTrace: traceIDText.count > 0)
+      requestID: requestID, traceID: traceID, spanID: trySpan(triesMade), isSampled: !isTraced || isSampled,
+      keepsRequestID: requestIDText.count > 0, keepsTrace: traceIDText.count > 0 && !isTraced)
   }
 }

@@ -21,6 +21,8 @@ extension ExchangeDriver {
     let toApp = exchange.route?.cluster?.shared.isApp ?? false
     let blame = fault.blame(toApp: toApp)
     exchange.flag = fault.flag
+    exchange.story.fault = fault
+    exchange.story.detail = detail
     exchange.blame = blame
     if accept.isTCP { return closeNow() }
     guard !exchange.responseStarted else { return abort() }

@@ -34,6 +34,8 @@ extension ExchangeDriver {
       }
     }
     if loop.access.isTapped { tap(now) }
+    if loop.stories.isOn, isTold(now) { tell(now) }
+    if exchange.isSampled { trace(now) }
     if hedge != nil { endHedge() }
     exchange = Exchange()
     tryDeadline = .max
@@ -62,7 +64,7 @@ extension ExchangeDriver {
   }
 
   /// The record as JSON, apart from the log.
-  private func recordText(_ now: UInt64) -> ByteBuffer {
+  func recordText(_ now: UInt64) -> ByteBuffer {
     var text = ByteBuffer()
     swap(&text, &loop.access.lines)
     record(now, with: listener.compiled.accessForm.fields)
@@ -118,8 +120,11 @@ extension ExchangeDriver {
     }
     loop.access.number("status", UInt64(exchange.status))
     if exchange.grpcStatus >= 0 { loop.access.number("grpc_status", UInt64(exchange.grpcStatus)) }
-    loop.access.text("flags", exchange.flag)
+    var flags = ByteBuffer()
+    writeFlags(to: &flags)
+    loop.access.text("flags", flags.readableBytesView)
     if let blame = exchange.blame { loop.access.text("blame", blame.rawValue.utf8) }
+    if let fault = exchange.story.fault { loop.access.text("reason", fault.reason) }
     loop.access.number("bytes_in", exchange.bytesIn)
     loop.access.number("bytes_out", exchange.bytesOut)
     loop.access.number("tries", UInt64(exchange.triesMade))

@@ -274,7 +274,8 @@ extension ExchangeDriver {
       if !isParsed { try? loop.request.parse(bytes) }
       loop.scratch.clear()
       HeadWriter.request(
-        loop, bytes, route.compiled, exchange.identity, host: host, client: isInbound ? clientAddress : nil,
+        loop, bytes, route.compiled, exchange.identity(isTraced: loop.traceSample >= 0), host: host,
+        client: isInbound ? clientAddress : nil,
         isSecure: session != nil, injected: injected)
     }
     if connection.takesContent {
@@ -333,6 +334,7 @@ extension ExchangeDriver {
     guard phase == .exchange else { return }
     upstream = nil
     noteFailure(failure, fault)
+    noteTry(failure, fault, detail)
     if let lead { return lead.hedgeFailed(failure, fault, detail: detail) }
     // The other try goes on alone.
     if hedge != nil { return waitForHedge() }
@@ -352,6 +354,7 @@ extension ExchangeDriver {
     }
     switch decide(failure) {
     case .giveUp:
+      exchange.isExhausted = exchange.tries.retries > 0
       localError(fault, detail: detail)
     case .replay:
       exchange.tries.replayed = true

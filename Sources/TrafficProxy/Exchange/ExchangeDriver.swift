@@ -180,8 +180,7 @@ class ExchangeDriver: Timed {
     let identifier = loop.request.table.value(loop.request.table.requestID)
     if identifier.count <= 128 { exchange.requestIDText = identifier }
     let trace = loop.request.table.value(loop.request.table.traceparent)
-    // 2 hex - 32 hex - 16 hex - 2 hex (W3C Trace Context section 3.2).
-    if trace.count >= 55 { exchange.traceIDText = OctetRange(trace.start + 3, 32) }
+    if trace.count >= 55 || loop.traceSample >= 0 { takeTrace(trace) }
     exchange.acceptText = loop.request.table.value(loop.request.table.accept)
   }
 

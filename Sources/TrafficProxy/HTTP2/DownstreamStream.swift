@@ -415,10 +415,7 @@ final class DownstreamStream: ExchangeDriver {
     upstream = nil
     if before == .tunnel { left?.reset() } else { left?.abandon() }
     guard before == .exchange || before == .tunnel else { return }
-    if exchange.flag.utf8CodeUnitCount == 0 {
-      exchange.flag = "DC"
-      exchange.blame = .client
-    }
+    noteCut()
     finishExchange(now)
   }
 

@@ -18,16 +18,6 @@ struct ValidateCommand: ParsableCommand {
   }
 }
 
-struct ExplainCommand: ParsableCommand {
-  static let configuration = CommandConfiguration(
-    commandName: "explain", abstract: "Show the effective configuration and where each value came from.")
-  @OptionGroup var options: CommonOptions
-
-  func run() throws {
-    print(try options.load().explain(json: options.output == .json))
-  }
-}
-
 struct SchemaCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "schema", abstract: "Print the JSON Schema of the configuration file.")

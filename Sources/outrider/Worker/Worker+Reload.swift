@@ -89,6 +89,7 @@ extension Worker {
       await restore(old, changes, diff)
       throw error
     }
+    if diff.touches(.tracing) { followTracing(new.traffic.tracing) }
     if let newLogs { await logs.apply(newLogs) }
     if diff.touches(.app, .shutdown) { tellPolicy(old.value, new) }
     followApp(old.value, new)
@@ -196,7 +197,7 @@ extension Worker {
       if !fresh.contains(seat.address) { sockets.discard([seat.address]) }
       await close(seat)
     }
-    if diff.touches(.app, .inbound, .outbound, .clusters, .resolvers) {
+    if diff.touches(.app, .inbound, .outbound, .clusters, .resolvers, .tracing, .stories) {
       try proxy.reload(next.value.traffic, app: Self.address(of: next.value.app))
     }
     loaded = next

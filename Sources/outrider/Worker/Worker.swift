@@ -31,6 +31,8 @@ actor Worker {
   let logs: LogPipeline
   let proxy: TrafficProxy
   let facts: WorkerFacts
+  /// Sends spans while `telemetry.tracing` is configured.
+  var tracer: Tracer?
 
   var loaded: LoadedConfiguration
   var sockets: SocketBook
@@ -145,6 +147,7 @@ actor Worker {
     logsStarted = true
     for output in outputsWaiting { logs.attachApp(stdout: output.stdout, stderr: output.stderr) }
     outputsWaiting = []
+    followTracing(value.traffic.tracing)
     for listener in value.traffic.outbound { try await open(listener) }
     outboundIsOpen = true
     facts.change { $0.outboundReady = true }
@@ -329,6 +332,7 @@ actor Worker {
       }
     }
     await proxy.close()
+    await tracer?.end()
     await agent.stop()
     probing?.cancel()
     for listener in adminListeners.values { listener.stop() }

@@ -28,6 +28,8 @@ extension Worker {
         self?.drain(target, undo: undo) ?? .init(status: 503, text: "the sidecar is stopping")
       })
     endpoints.taps = events.taps
+    let proxy = proxy
+    endpoints.stories = { await proxy.stories(of: $0, limit: 50) }
     return endpoints
   }
 

@@ -1,0 +1,63 @@
+import Supervisor
+import Traffic
+import Vocabulary
+
+extension KeyTable {
+  static let tracing: [Key] = [
+    .key("otlp", .url, nil, "The collector, as `http://collector:4318`; `/v1/traces` is added.", required: true),
+    .key(
+      "sample", .fraction, "0.01",
+      "Part of the requests that begin a trace; those that come with one follow its flag."),
+    .key("service_name", .text, nil, "`service.name` of the spans; the app's command when absent."),
+    .key(
+      "headers", .map(.leaf(.secretText)), nil, "Fields of each export; values may hold secrets.", sensitive: true),
+  ]
+
+  static let storiesKey = Key.key(
+    "stories",
+    .leafOr(
+      .boolean,
+      .record([
+        .key("keep", .interval, "5m", "How long a request is remembered."),
+        .key("memory", .size, "4MiB", "At most so much for all of them."),
+        .key(
+          "slow", .interval, "1s", "Requests that take this long are always remembered, as errors and retried ones are."
+        ),
+        .key("sample", .fraction, "0.01", "Part of the other requests that is remembered."),
+      ])), "true", "What `outrider explain request` tells.")
+}
+
+extension ConfigurationDecoder {
+  func takeTelemetry(_ view: TreeView, _ value: inout OutriderConfiguration) {
+    value.traffic.stories = stories(view["stories"])
+    let tracing = view["tracing"]
+    guard tracing.exists, let text = tracing["otlp"].text, let endpoint = Endpoint(url: text) else { return }
+    let path = "/v1/traces"
+    var url = text
+    while url.hasSuffix("/") { url.removeLast() }
+    if endpoint.path.isEmpty || !endpoint.path.hasSuffix(path) { url += path }
+    var result = TracingConfiguration(
+      url: url, serviceName: value.app.command.first.map(FilePath.name) ?? "outrider")
+    tracing["sample"].fraction.assign(to: &result.sample)
+    tracing["service_name"].text.assign(to: &result.serviceName)
+    result.headers = injected(tracing["headers"])
+    value.traffic.tracing = result
+  }
+
+  private func stories(_ view: TreeView) -> StoriesConfiguration {
+    var stories = StoriesConfiguration()
+    guard view.exists else { return stories }
+    if view.isScalar {
+      stories.isOn = view.bool != false
+      return stories
+    }
+    view["keep"].duration.assign(to: &stories.keep)
+    view["slow"].duration.assign(to: &stories.slow)
+    view["sample"].fraction.assign(to: &stories.sample)
+    view["memory"].size.assign(to: &stories.memory)
+    if stories.memory < 64 << 10 || stories.memory > 1 << 30 {
+      view["memory"].error("`\(view.path).memory` is out of range", "write a size from 64KiB to 1GiB")
+    }
+    return stories
+  }
+}
