@@ -49,23 +49,26 @@ package struct NormalPath: Sendable, Equatable {
     return decoded
   }
 
+  /// One pass, whatever the number of segments: strangers choose it.
   private mutating func resolve(_ path: [UInt8]) {
     var ends: [Int] = []
     var endsWithSlash = true
     octets.reserveCapacity(path.count)
-    for segment in path.dropFirst().split(separator: 0x2F, omittingEmptySubsequences: false) {
-      endsWithSlash = segment.isEmpty || segment.elementsEqual([0x2E]) || segment.elementsEqual([0x2E, 0x2E])
-      if segment.elementsEqual([0x2E, 0x2E]) {
-        guard let end = ends.popLast() else {
-          isAmbiguous = true
-          continue
-        }
-        octets.removeSubrange(end...)
+    var start = 1
+    while start <= path.count {
+      var end = start
+      while end < path.count, path[end] != 0x2F { end &+= 1 }
+      let count = end - start
+      let isDots = count == 1 || count == 2 ? path[start] == 0x2E && path[end - 1] == 0x2E : false
+      endsWithSlash = count == 0 || isDots
+      if isDots, count == 2 {
+        if let place = ends.popLast() { octets.removeSubrange(place...) } else { isAmbiguous = true }
       } else if !endsWithSlash {
         ends.append(octets.count)
         octets.append(0x2F)
-        octets += segment
+        octets += path[start..<end]
       }
+      start = end + 1
     }
     if endsWithSlash || octets.isEmpty { octets.append(0x2F) }
   }

@@ -193,6 +193,45 @@ import Vocabulary
     upstream.stop()
   }
 
+  /// The address is that of the PROXY header, where the listener takes one; never of a field.
+  @Test func clientsAreKnownByThePROXYHeader() async throws {
+    let upstream = Upstream.answering()
+    let harness = try await Harness(to: [upstream.port]) { listener, _, _ in
+      listener.proxyProtocol = .v1
+      var rule = RBACConfiguration.Rule()
+      rule.sources = [AddressRange("10.0.0.0/8")].compactMap { $0 }
+      listener.security.rules = Self.rules(allow: [rule])
+      listener.security.rates = [Self.rate(1, .source)]
+    }
+    func ask(_ source: String) -> String? {
+      let client = Wire.connect(harness.port)
+      defer { client.close() }
+      client.send("PROXY TCP4 \(source) 127.0.0.1 4000 80\r\n" + get("/", "X-Forwarded-For: 10.0.0.1\r\n"))
+      return client.message().map { String($0.head.split(separator: " ")[1]) }
+    }
+    #expect(ask("10.0.0.1") == "200" && ask("10.0.0.1") == "429" && ask("10.0.0.2") == "200")
+    #expect(ask("127.0.0.1") == "403" && ask("11.0.0.1") == "403")
+    await harness.stop()
+    upstream.stop()
+  }
+
+  @Test func streamsAboveTheRateAreClosed() async throws {
+    let upstream = Upstream { wire, _, _ in wire.send("hello") }
+    let harness = try await Harness(to: [upstream.port]) { listener, _, _ in
+      listener.listenerProtocol = .tcp
+      listener.security.rates = [Self.rate(2, .source)]
+    }
+    let received = (0..<3).map { _ in
+      let client = Wire.connect(harness.port)
+      defer { client.close() }
+      return client.take(5).count
+    }
+    #expect(received == [5, 5, 0] && upstream.connectionCount == 2)
+    #expect(await harness.records.lines(3).contains { $0.contains("\"flags\":\"RL\"") })
+    await harness.stop()
+    upstream.stop()
+  }
+
   @Test func streamsAreJudgedWhenTheyAreAccepted() async throws {
     let upstream = Upstream { wire, _, _ in
       wire.send("hello")

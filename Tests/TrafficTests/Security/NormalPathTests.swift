@@ -31,6 +31,11 @@ import Traffic
     for text in doubtful { #expect(shown(text) == "?", "\(text)") }
   }
 
+  @Test func segmentsWithoutEnd() {
+    let path = NormalPath(String(repeating: "/a/./..", count: 9000) + "/x")
+    #expect(path.octets.elementsEqual("/x".utf8) && !path.isAmbiguous)
+  }
+
   /// Whatever comes in: the form is stable, has no dot or empty segment, and the quick test never calls a path normal that is not.
   @Test func theFormIsStable() {
     let pieces = ["/", "a", ".", "..", "%2e", "%2f", "%61", ";", "//", "b", "%25", "41", "%", "\\"]
