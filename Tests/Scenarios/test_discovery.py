@@ -336,6 +336,14 @@ def test_requests_without_a_key_go_anywhere(proxy, upstream):
     assert len(answers(other, 20)) == 1
 
 
+def test_octets_of_one_client_go_to_one_endpoint(start, upstream):
+    servers = [upstream(f"server-{index}") for index in range(4)]
+    port, hashed = rig.free_port(), {"endpoints": [s.address for s in servers], "balance": "ring_hash"}
+    start({"outbound": {"out": {"listen": f"127.0.0.1:{port}", "protocol": "tcp", "to": "up"}},
+           "clusters": {"up": hashed}}, ["sleep", "300"]).wait_ready()
+    assert len(answers(port, 20)) == 1
+
+
 def test_priorities_and_localities(proxy, upstream, place):
     near, far, last = upstream("near"), upstream("far"), upstream("last")
     path = place / "endpoints.yaml"
