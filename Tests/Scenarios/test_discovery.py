@@ -249,6 +249,34 @@ def test_names_in_a_file_are_asked_for_when_they_expire_or_the_file_changes(prox
     assert name_server.count("long.test", "A") == 2
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_servers_that_are_silent_about_a_family_are_no_obstacle(proxy, upstream, name_server, ending, count):
+    port = rig.free_port()
+    others = [NameServer(rig.free_port()) for _ in range(count - 1)]
+    ending.extend(others)
+    for other in others:
+        other.records = name_server.records
+    servers = [name_server, *others]
+    resolvers = [f"127.0.0.1:{server.port}" for server in servers]
+    four, six = upstream("four", port), upstream("six", port, "::1")
+    name_server.set("shop.test", ("A", 1, "127.0.0.1"), ("AAAA", 1, "::1"))
+    process = proxy({"dns": f"shop.test:{port}"}, resolvers=resolvers)
+    wait_addresses(process, four.address, six.address)
+    # What was known of the family stays, and the other one goes on.
+    for server in servers:
+        server.dropped = {"AAAA"}
+    name_server.set("shop.test", ("A", 1, "127.0.0.2"))
+    wait_addresses(process, f"127.0.0.2:{port}", six.address)
+    # One that never said a word about it has the addresses of the other.
+    name_server.set("other.test", ("A", 60, "127.0.0.1"))
+    process.write_config({
+        "admin": {"listen": "false"}, "resolvers": resolvers,
+        "outbound": {"out": {"listen": f"127.0.0.1:{rig.free_port()}", "to": "up"}},
+        "clusters": {"up": {"dns": f"other.test:{port}"}}})
+    assert rig.run("reload", "--state", process.state).returncode == 0
+    wait_addresses(process, four.address)
+
+
 def test_srv_records_have_priorities_and_weights(proxy, upstream, name_server):
     heavy, light, spare = upstream("heavy"), upstream("light"), upstream("spare")
     for name in ("a.shop.test", "b.shop.test", "c.shop.test"):

@@ -70,6 +70,8 @@ class NameServer:
 
     def __init__(self, port):
         self.records, self.asked, self.lock = {}, [], threading.Lock()
+        # Types that are never answered, as some servers do with what they do not know.
+        self.dropped = set()
         self.port = port
         # On TCP as well: answers above 512 octets are cut on UDP.
         self.servers = [
@@ -97,6 +99,8 @@ class NameServer:
         with self.lock:
             self.asked.append((name, kind))
             known = self.records.get(name)
+        if kind in self.dropped:
+            raise TimeoutError(kind)
         if known is None or isinstance(known, str):
             reply.header.rcode = getattr(dnslib.RCODE, known or "NXDOMAIN")
             return reply

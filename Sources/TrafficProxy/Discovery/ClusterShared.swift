@@ -134,11 +134,13 @@ final class ClusterShared: Sendable {
     let names = Self.names(list)
     let answers = names.isEmpty ? [:] : resolver.lookUp(names, inOrder: keepsOrder)
     found.withLock { found in
+      let before = found.addresses
       for name in names {
         switch answers[name] {
         case .success(let answer):
           note(answer.lifetime)
           found.addresses[name] = answer.addresses
+          if answer.isPartial { keepFamily(old: before[name] ?? [], &found.addresses[name, default: []]) }
         case .failure(let failure): failures.append("`\(name)` does not resolve: \(failure.text)")
         case nil: break
         }
@@ -173,6 +175,13 @@ final class ClusterShared: Sendable {
       }
       return found.fileFailure.isEmpty ? nil : found.fileFailure
     }
+  }
+
+  /// What was known of the family that nobody answered for is still good.
+  private func keepFamily(old: [SocketAddress], _ addresses: inout [SocketAddress]) {
+    let fresh = addresses
+    addresses += old.filter { known in !fresh.contains { $0.protocol == known.protocol } }
+    if !keepsOrder { addresses = NameResolver.sorted(addresses) }
   }
 
   private static func joined(_ failures: [String]) -> String {

@@ -11,20 +11,24 @@ import Vocabulary
 #endif
 
 /// Looks names up with c-ares: the hosts file, search domains and servers of the system, or servers of the configuration.
-/// Every call blocks, ten seconds at most, and reads the system's settings anew.
+/// Every call blocks, five seconds at most for each 64 names, and reads the system's settings anew.
 final class NameResolver: Sendable {
   struct Answer: Sendable {
     /// Of both families, without ports; at least one.
     var addresses: [SocketAddress]
     /// How long they may be used.
     var lifetime: Duration
+    /// Servers were silent about one of the families.
+    var isPartial = false
   }
 
   struct Failure: Error, Sendable {
     var text: String
   }
 
-  private static let limit: UInt64 = 10_000_000_000
+  /// For all questions of a channel, in nanoseconds: both tries of each.
+  private static let limit: UInt64 = 4_700_000_000
+  private static let tries: CInt = 2
   /// What the hosts file says is read again after this.
   private static let hostsLifetime = Duration.seconds(10)
   /// Questions that are on their way at once.
@@ -69,24 +73,39 @@ final class NameResolver: Sendable {
       let local = Self.numeric(name).map { [$0] } ?? Self.hostsFile(channel, name)
       if !local.isEmpty {
         found[name] = .success(Answer(addresses: local, lifetime: Self.hostsLifetime))
-        continue
+      } else {
+        queries.append((name, Self.ask(channel, name, inOrder)))
       }
-      let query = AddressQuery(inOrder: inOrder)
-      queries.append((name, query))
-      var hints = ares_addrinfo_hints()
-      hints.ai_family = AF_UNSPEC
-      hints.ai_flags = inOrder ? 0 : ARES_AI_NOSORT
-      ares_getaddrinfo(
-        channel, name, nil, &hints,
-        { place, status, _, list in
-          guard let place else { return }
-          Unmanaged<AddressQuery>.fromOpaque(place).takeUnretainedValue().take(status, list)
-        }, Unmanaged.passUnretained(query).toOpaque())
     }
-    run(channel) { queries.allSatisfy(\.query.isDone) }
+    if !run(channel, until: { queries.allSatisfy(\.query.isDone) }) {
+      for (_, query) in queries where !query.isDone { query.isLate = true }
+      // Questions of which one family was answered succeed by that.
+      ares_cancel(channel)
+    }
     // Ends what is left; nobody is called back after this.
     ares_destroy(channel)
     for (name, query) in queries { found[name] = query.result }
+  }
+
+  private static func ask(_ channel: ares_channel, _ name: String, _ inOrder: Bool) -> AddressQuery {
+    let query = AddressQuery(inOrder: inOrder)
+    var hints = ares_addrinfo_hints()
+    hints.ai_family = AF_UNSPEC
+    hints.ai_flags = inOrder ? 0 : ARES_AI_NOSORT
+    ares_getaddrinfo(
+      channel, name, nil, &hints,
+      { place, status, timeouts, list in
+        guard let place else { return }
+        Unmanaged<AddressQuery>.fromOpaque(place).takeUnretainedValue().take(status, list, timeouts: timeouts)
+      }, Unmanaged.passUnretained(query).toOpaque())
+    return query
+  }
+
+  /// IPv4 first, and in the order of their texts.
+  static func sorted(_ addresses: [SocketAddress]) -> [SocketAddress] {
+    addresses.sorted {
+      ($0.protocol.rawValue, $0.ipAddress ?? "") < ($1.protocol.rawValue, $1.ipAddress ?? "")
+    }
   }
 
   /// The SRV records of a name.
@@ -99,7 +118,7 @@ final class NameResolver: Sendable {
         guard let place else { return }
         Unmanaged<ServiceQuery>.fromOpaque(place).takeUnretainedValue().take(status, bytes, Int(count))
       }, Unmanaged.passUnretained(query).toOpaque())
-    run(channel) { query.isDone }
+    _ = run(channel) { query.isDone }
     ares_destroy(channel)
     return query.result
   }
@@ -109,8 +128,8 @@ final class NameResolver: Sendable {
   private func open() -> ares_channel? {
     var options = ares_options()
     // Milliseconds; doubled with each try.
-    options.timeout = 2000
-    options.tries = 3
+    options.timeout = 1500
+    options.tries = Self.tries
     var channel: ares_channel?
     let isOpen = "b".withCString { lookups in
       // The hosts file was asked by then.
@@ -156,13 +175,13 @@ final class NameResolver: Sendable {
     return addresses
   }
 
-  /// Lets the channel's sockets be read and written until `isDone`, or the time is up.
-  private func run(_ channel: ares_channel, until isDone: () -> Bool) {
+  /// Lets the channel's sockets be read and written until `isDone`; false when the time is up before.
+  private func run(_ channel: ares_channel, until isDone: () -> Bool) -> Bool {
     let deadline = NIODeadline.now().uptimeNanoseconds &+ Self.limit
     var sockets = [ares_socket_t](repeating: 0, count: Int(ARES_GETSOCK_MAXNUM))
     while !isDone() {
       let now = NIODeadline.now().uptimeNanoseconds
-      guard now < deadline, !isStopped.load(ordering: .relaxed) else { return ares_cancel(channel) }
+      guard now < deadline, !isStopped.load(ordering: .relaxed) else { return false }
       let bits = ares_getsock(channel, &sockets, CInt(sockets.count))
       var polls: [pollfd] = []
       for (index, socket) in sockets.enumerated() {
@@ -175,7 +194,7 @@ final class NameResolver: Sendable {
       let left = min(deadline - now, 200_000_000)
       var longest = timeval(tv_sec: Int(left / 1_000_000_000), tv_usec: Int(left % 1_000_000_000 / 1000))
       var next = timeval()
-      guard let wait = ares_timeout(channel, &longest, &next)?.pointee else { return ares_cancel(channel) }
+      guard let wait = ares_timeout(channel, &longest, &next)?.pointee else { return false }
       let milliseconds = wait.tv_sec * 1000 + (wait.tv_usec + 999) / 1000
       let ready = poll(&polls, nfds_t(polls.count), CInt(clamping: milliseconds))
       if ready <= 0 {
@@ -189,23 +208,34 @@ final class NameResolver: Sendable {
         ares_process_fd(channel, isReadable ? one.fd : ARES_SOCKET_BAD, isWritable ? one.fd : ARES_SOCKET_BAD)
       }
     }
+    return true
   }
 
   // MARK: Questions
+
+  /// Of codes that say that nobody answered.
+  private static func isSilence(_ status: CInt) -> Bool {
+    status == ARES_ETIMEOUT || status == ARES_ECANCELLED || status == ARES_EDESTRUCTION
+  }
+
+  private static let silence = Failure(text: "no answer in time")
 
   /// Not Sendable: lives and ends within one call.
   private final class AddressQuery {
     private let inOrder: Bool
     private(set) var isDone = false
-    private(set) var result = Result<Answer, Failure>.failure(Failure(text: "no answer within 10 s"))
+    /// The time is up, and somebody has not answered.
+    var isLate = false
+    private(set) var result = Result<Answer, Failure>.failure(silence)
 
     init(inOrder: Bool) { self.inOrder = inOrder }
 
-    func take(_ status: CInt, _ list: UnsafeMutablePointer<ares_addrinfo>?) {
+    func take(_ status: CInt, _ list: UnsafeMutablePointer<ares_addrinfo>?, timeouts: CInt) {
       isDone = true
       defer { if let list { ares_freeaddrinfo(list) } }
+      if NameResolver.isSilence(status) { return }
       guard status == ARES_SUCCESS, let list else {
-        if status != ARES_ECANCELLED { result = .failure(Failure(text: String(cString: ares_strerror(status)))) }
+        result = .failure(Failure(text: String(cString: ares_strerror(status))))
         return
       }
       var seconds = CInt.max
@@ -227,10 +257,12 @@ final class NameResolver: Sendable {
         result = .failure(Failure(text: "no addresses"))
         return
       }
-      if !inOrder {
-        addresses.sort { ($0.protocol.rawValue, $0.ipAddress ?? "") < ($1.protocol.rawValue, $1.ipAddress ?? "") }
-      }
-      result = .success(Answer(addresses: addresses, lifetime: .seconds(Int(max(0, seconds)))))
+      if !inOrder { addresses = NameResolver.sorted(addresses) }
+      // Of two questions one was answered, and the other never.
+      let isAlike = !addresses.contains { $0.protocol != addresses[0].protocol }
+      let isPartial = isAlike && (isLate || timeouts >= NameResolver.tries)
+      result = .success(
+        Answer(addresses: addresses, lifetime: .seconds(Int(max(0, seconds))), isPartial: isPartial))
     }
 
     private static func address(_ node: ares_addrinfo_node) -> SocketAddress? {
@@ -245,12 +277,13 @@ final class NameResolver: Sendable {
 
   private final class ServiceQuery {
     private(set) var isDone = false
-    private(set) var result = Result<ServiceRecords, Failure>.failure(Failure(text: "no answer within 10 s"))
+    private(set) var result = Result<ServiceRecords, Failure>.failure(silence)
 
     func take(_ status: CInt, _ bytes: UnsafeMutablePointer<UInt8>?, _ count: Int) {
       isDone = true
+      if NameResolver.isSilence(status) { return }
       guard status == ARES_SUCCESS, let bytes else {
-        if status != ARES_ECANCELLED { result = .failure(Failure(text: String(cString: ares_strerror(status)))) }
+        result = .failure(Failure(text: String(cString: ares_strerror(status))))
         return
       }
       do throws(ServiceRecords.Problem) {
