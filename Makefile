@@ -14,7 +14,7 @@ FILTER ?=
 SCENARIO ?=
 
 .PHONY: help build static test test-swift test-servers test-scenarios sanitize fuzz check lint format gate bench \
-  bench-check demo clean setup-build setup-test setup-bench setup-fuzz FORCE
+  bench-check bench-overhead demo clean setup-build setup-test setup-bench setup-fuzz FORCE
 .DEFAULT_GOAL := build
 
 help: ## This list
@@ -94,6 +94,9 @@ bench: build setup-bench ## The proxy beside Envoy, HAProxy and nginx, row by ro
 bench-check: build setup-bench ## The same, and it fails when one of its limits is missed
 	.venv/bin/python Benchmarks/proxy/compare.py --check $(BENCH)
 	.venv/bin/python Benchmarks/proxy/steady.py --check
+
+bench-overhead: build setup-bench ## outrider_overhead_seconds beside what is measured from outside
+	.venv/bin/python Benchmarks/proxy/overhead.py
 
 demo: ## A shop, a service that fails now and then, and Outrider between them (KEEP=1 leaves it up)
 	@dev/demo.sh

@@ -21,7 +21,7 @@ let cryptoExtras = Target.Dependency.product(name: "CryptoExtras", package: "swi
 
 /// libFuzzer's archive: with it, `make fuzz` adds its program and measures which ways inputs take through these rooms.
 let fuzzer = Context.environment["OUTRIDER_FUZZ"]
-let measured: Set = ["Vocabulary", "HTTP1", "HTTP2", "Traffic", "Logs", "ConfigurationFile"]
+let measured: Set = ["Vocabulary", "Telemetry", "HTTP1", "HTTP2", "Traffic", "Logs", "ConfigurationFile"]
 let measuring: [SwiftSetting] = [
   // Optimised, and with the checks of a debug build: reading past the end of a buffer is a trap.
   .unsafeFlags(["-O", "-assert-config", "Debug", "-sanitize=fuzzer"])
@@ -146,7 +146,8 @@ let package = Package(
 
     // What is fuzzed, and the tests that run the corpus through it.
     .target(
-      name: "FuzzTargets", dependencies: ["HTTP1", "HTTP2", "Traffic", "Logs", "ConfigurationFile", "Vocabulary", nio],
+      name: "FuzzTargets",
+      dependencies: ["HTTP1", "HTTP2", "Traffic", "Logs", "ConfigurationFile", "Telemetry", "Vocabulary", nio],
       path: "Fuzz/Targets", swiftSettings: strict + (fuzzer == nil ? [] : measuring)),
     tests("FuzzTargets"),
 

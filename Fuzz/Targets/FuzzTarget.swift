@@ -25,6 +25,8 @@ package struct FuzzTarget: Sendable {
     FuzzTarget(name: "token", check: SecurityTargets.token),
     FuzzTarget(name: "key_set", check: SecurityTargets.keySet),
     FuzzTarget(name: "path", check: SecurityTargets.path),
+    FuzzTarget(name: "traceparent", check: ObservingTargets.traceparent),
+    FuzzTarget(name: "access_format", check: ObservingTargets.accessFormat),
     FuzzTarget(name: "configuration", check: ConfigurationTarget.check),
   ]
 }

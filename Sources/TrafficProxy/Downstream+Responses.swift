@@ -54,7 +54,7 @@ extension DownstreamHandler {
     flush()
     guard phase == .exchange else { return }
     let now = NIODeadline.now().uptimeNanoseconds
-    if delimited, exchange.firstByte > 0 { exchange.overhead += now &- exchange.firstByte }
+    if exchange.lastRead > 0 { exchange.overhead += now &- exchange.lastRead }
     endExchange(closing: !exchange.keepsAlive || !exchange.requestDone, now)
   }
 

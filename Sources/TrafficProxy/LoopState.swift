@@ -264,6 +264,8 @@ final class LoopState {
   var stories = StoryKeeper()
   /// Fraction of the requests without a trace that one is recorded for; below 0 = tracing is off.
   var traceSample = -1.0
+  /// When the frames that are dealt with now were read.
+  var framesRead: UInt64 = 0
   /// The proxy ends: what is cut now is cut by it.
   var isClosing = false
   /// Tokens that were verified.

@@ -438,6 +438,7 @@ final class UpstreamHandler: UpstreamLeg, ChannelDuplexHandler, RemovableChannel
     } else {
       close()
     }
+    driver.exchange.lastRead = now
     driver.responseEnded(delimited: true)
   }
 

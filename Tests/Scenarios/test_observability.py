@@ -88,3 +88,44 @@ def test_tap_as_text_and_its_errors(payments):
     refused = rig.run("tap", "--state", process.state, "--status", "9xx")
     assert refused.returncode == 64 and "write `5xx`" in refused.stderr
     process.stop()
+
+
+def test_http2_has_the_same_records_and_errors(start, tmp_path):
+    port, closed = rig.free_port(), rig.free_port()
+    process = start(
+        {"outbound": {"gone": {
+            "listen": f"127.0.0.1:{port}", "to": f"http://127.0.0.1:{closed}",
+            "access_log": {"format": "%PROTOCOL% %REQ(:AUTHORITY)% %REQ(:PATH)% %RESPONSE_FLAGS% %BLAME% %REQ(X-A)%"}}}},
+        ["sleep", "300"]).wait_ready()
+    answer = subprocess.run(
+        [rig.tool("curl"), "-sS", "-i", "--http2-prior-knowledge", "-H", "X-A: b", f"http://127.0.0.1:{port}/h2"],
+        capture_output=True, text=True, timeout=30).stdout
+    assert answer.startswith("HTTP/2 503")
+    assert "proxy-status: outrider; error=connection_refused" in answer.lower()
+    (line,) = wait_until(lambda: [l for l in process.logs("--source", "access") if "/h2" in l], "the record")
+    assert f"HTTP/2 127.0.0.1:{port} /h2 UF,URX upstream b" in line
+    process.stop()
+
+
+def test_an_idle_sidecar_has_few_series(start, python_app):
+    app_port, port = rig.free_port(), rig.free_port()
+    process = start(
+        {"app": {"port": app_port, "ready": {"http": "/healthz"}}, "inbound": {"web": {"listen": f"127.0.0.1:{port}"}}},
+        python_app("web.py", app_port)).wait_ready()
+    rig.request(port, "/")
+    text = wait_until(
+        lambda: (t := process.admin("/metrics").text) and "outrider_http_requests_total{" in t and t, "the counters")
+    series = [line for line in text.splitlines() if line and not line.startswith("#")]
+    assert len(series) < 100, len(series)
+    names = {line.split("{")[0].split(" ")[0] for line in series}
+    for name in ("outrider_http_requests_total", "outrider_http_request_duration_seconds_bucket",
+                 "outrider_overhead_seconds_sum", "outrider_upstream_connections_active",
+                 "outrider_upstream_retries_total", "outrider_upstream_pending"):
+        assert name in names, name
+    (requests,) = [line for line in series if line.startswith("outrider_http_requests_total{")]
+    for label in ("direction", "route", "cluster", "code_class", "blame"):
+        assert f'{label}="' in requests
+    bounds = [line for line in series if line.startswith("outrider_http_request_duration_seconds_bucket")]
+    assert [b.split('le="')[1].split('"')[0] for b in bounds] == [
+        "0.005", "0.01", "0.025", "0.05", "0.075", "0.1", "0.25", "0.5", "0.75", "1", "2.5", "5", "7.5", "10", "+Inf"]
+    process.stop()

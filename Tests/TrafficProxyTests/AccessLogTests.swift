@@ -71,4 +71,27 @@ import Traffic
     await harness.stop()
     upstream.stop()
   }
+
+  /// A response that comes slowly is the upstream's time, not the sidecar's.
+  @Test(arguments: [false, true]) func waitingForABodyIsNoOverhead(chunked: Bool) async throws {
+    let slow = Upstream { wire, _, upstream in
+      guard upstream.request(wire) != nil else { return }
+      wire.send("HTTP/1.1 200 OK\r\n\(chunked ? "Transfer-Encoding: chunked" : "Content-Length: 1")\r\n\r\n")
+      // The time that is measured.
+      Thread.sleep(forTimeInterval: 0.5)
+      wire.send(chunked ? "1\r\na\r\n0\r\n\r\n" : "a")
+    }
+    let harness = try await Harness(to: [slow.port])
+    let client = Wire.connect(harness.port)
+    client.send(get())
+    _ = client.message()
+    let record = try #require(await harness.records.lines(1).first)
+    let json = try #require(try JSONSerialization.jsonObject(with: Data(record.utf8)) as? [String: Any])
+    let total = try #require(json["total_ms"] as? Double)
+    let overhead = try #require((json["overhead_ms"] as? NSNumber)?.doubleValue)
+    #expect(total >= 490 && overhead > 0 && overhead < total - 400, "\(record)")
+    client.close()
+    await harness.stop()
+    slow.stop()
+  }
 }

@@ -83,6 +83,8 @@ struct Exchange {
   var routeTime: UInt64 = 0
   /// Waiting for a name to be resolved, or for a connection that others make.
   var poolTime: UInt64 = 0
+  /// When the octets that completed the response were read.
+  var lastRead: UInt64 = 0
   var connectTime: UInt64 = 0
   var tlsTime: UInt64 = 0
   var overhead: UInt64 = 0

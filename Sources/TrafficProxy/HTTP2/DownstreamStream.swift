@@ -306,7 +306,7 @@ final class DownstreamStream: ExchangeDriver {
       send(ByteBuffer(), ends: true)
     }
     let now = NIODeadline.now().uptimeNanoseconds
-    if delimited, exchange.firstByte > 0 { exchange.overhead += now &- exchange.firstByte }
+    if exchange.lastRead > 0 { exchange.overhead += now &- exchange.lastRead }
     end(now)
   }
 

@@ -274,6 +274,7 @@ final class UpstreamStream: UpstreamLeg {
   private func complete() {
     guard let driver else { return }
     detach(code: .noError)
+    driver.exchange.lastRead = loop.framesRead
     driver.responseEnded(delimited: true)
   }
 
