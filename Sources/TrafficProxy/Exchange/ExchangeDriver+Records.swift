@@ -120,9 +120,13 @@ extension ExchangeDriver {
     }
     loop.access.number("status", UInt64(exchange.status))
     if exchange.grpcStatus >= 0 { loop.access.number("grpc_status", UInt64(exchange.grpcStatus)) }
-    var flags = ByteBuffer()
-    writeFlags(to: &flags)
-    loop.access.text("flags", flags.readableBytesView)
+    if exchange.isExhausted {
+      var flags = ByteBuffer()
+      writeFlags(to: &flags)
+      loop.access.text("flags", flags.readableBytesView)
+    } else {
+      loop.access.text("flags", exchange.flag)
+    }
     if let blame = exchange.blame { loop.access.text("blame", blame.rawValue.utf8) }
     if let fault = exchange.story.fault { loop.access.text("reason", fault.reason) }
     loop.access.number("bytes_in", exchange.bytesIn)
