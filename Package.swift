@@ -63,15 +63,16 @@ let package = Package(
     .systemLibrary(name: "CZlib", providers: [.apt(["zlib1g-dev"])]),
     room("Vocabulary"),
     room("Threads"),
+    room("RegularExpressions", ["CPCRE2"]),
     room("Resilience"),
     room("Telemetry"),
 
     // Floor 1: pure decisions and formats.
     room("HTTP1", [nio]),
     room("HTTP2", ["HTTP1", nio]),
-    room("Traffic", ["Resilience", "Telemetry", "Vocabulary", crypto, cryptoExtras]),
+    room("Traffic", ["RegularExpressions", "Resilience", "Telemetry", "Vocabulary", crypto, cryptoExtras]),
     room("Interception", ["Vocabulary"]),
-    room("Logs", ["Telemetry", "Vocabulary", "CLinux", "CPCRE2", "CZlib"]),
+    room("Logs", ["RegularExpressions", "Telemetry", "Vocabulary", "CLinux", "CZlib"]),
     room("Secrets", ["Resilience", "Telemetry", "Vocabulary", "CLinux", crypto, cryptoExtras]),
 
     // Floor 2: drivers that touch the world.
@@ -84,7 +85,8 @@ let package = Package(
     room(
       "LogShipper",
       [
-        "Logs", "Secrets", "Telemetry", "Threads", "Vocabulary", "Resilience", "CLinux", nio, nioHTTP1, nioPosix,
+        "Logs", "RegularExpressions", "Secrets", "Telemetry", "Threads", "Vocabulary", "Resilience", "CLinux", nio,
+        nioHTTP1, nioPosix,
         nioSSL,
         asyncHTTPClient, logging,
       ]),
@@ -102,7 +104,7 @@ let package = Package(
     // Floor 3: what users talk to.
     room(
       "ConfigurationFile",
-      ["Vocabulary", "Telemetry", "Traffic", "Logs", "Secrets", "Supervisor", "CYAML", "CLinux"]),
+      ["RegularExpressions", "Vocabulary", "Telemetry", "Traffic", "Logs", "Secrets", "Supervisor", "CYAML", "CLinux"]),
     room(
       "Admin",
       [
@@ -147,25 +149,29 @@ let package = Package(
     // What is fuzzed, and the tests that run the corpus through it.
     .target(
       name: "FuzzTargets",
-      dependencies: ["HTTP1", "HTTP2", "Traffic", "Logs", "ConfigurationFile", "Telemetry", "Vocabulary", nio],
+      dependencies: [
+        "HTTP1", "HTTP2", "Traffic", "Logs", "ConfigurationFile", "RegularExpressions", "Telemetry", "Vocabulary", nio,
+      ],
       path: "Fuzz/Targets", swiftSettings: strict + (fuzzer == nil ? [] : measuring)),
     tests("FuzzTargets"),
 
     tests("Vocabulary", ["Resilience"]),
+    tests("RegularExpressions"),
     tests("Resilience"),
     tests("Telemetry"),
     tests("HTTP1", [nio]),
     // NIOHPACK is the oracle of our own HPACK.
     tests("HTTP2", ["HTTP1", nio, .product(name: "NIOHPACK", package: "swift-nio-http2")]),
-    tests("Traffic", ["Vocabulary", "Telemetry", "Resilience", crypto, cryptoExtras]),
+    tests("Traffic", ["RegularExpressions", "Vocabulary", "Telemetry", "Resilience", crypto, cryptoExtras]),
     tests("Interception", ["Vocabulary"]),
-    tests("Logs", ["Vocabulary", "Telemetry", "Resilience"]),
+    tests("Logs", ["RegularExpressions", "Vocabulary", "Telemetry", "Resilience"]),
     tests("Secrets", ["Vocabulary", "Telemetry", "Resilience", "CZlib", crypto]),
     tests(
       "TrafficProxy",
       [
-        "Traffic", "HTTP1", "HTTP2", "Telemetry", "Vocabulary", "Secrets", "CLinux", nio, nioPosix, nioSSL, nioTLS,
-        crypto, logging,
+        "Traffic", "HTTP1", "HTTP2", "RegularExpressions", "Telemetry", "Vocabulary", "Secrets", "CLinux", nio,
+        nioPosix,
+        nioSSL, nioTLS, crypto, logging,
       ]),
     tests("LogShipper", ["Logs", "Telemetry", "Vocabulary", "Secrets", "CLinux", "log-host", nio, nioPosix, logging]),
     tests(
@@ -175,7 +181,9 @@ let package = Package(
         .product(name: "NIOHTTP1", package: "swift-nio"),
       ]),
     tests("Supervisor", ["Telemetry", "Vocabulary", "Resilience", "CLinux", "supervisor-host"], exclude: ["Fixtures"]),
-    tests("ConfigurationFile", ["Vocabulary", "Telemetry", "Resilience", "Traffic", "Logs", "Secrets", "Supervisor"]),
+    tests(
+      "ConfigurationFile",
+      ["RegularExpressions", "Vocabulary", "Telemetry", "Resilience", "Traffic", "Logs", "Secrets", "Supervisor"]),
     tests("Admin", ["Telemetry", "Vocabulary", nio, nioPosix, logging]),
   ],
   swiftLanguageModes: [.v6]

@@ -20,6 +20,7 @@ package struct FuzzTarget: Sendable {
     FuzzTarget(name: "hpack", check: HPACKTarget.check),
     FuzzTarget(name: "grpc_health", check: HealthTargets.grpcHealth),
     FuzzTarget(name: "retry_after", check: HealthTargets.retryAfter),
+    FuzzTarget(name: "route", check: RoutingTarget.check),
     FuzzTarget(name: "json", check: LogTargets.json),
     FuzzTarget(name: "spool", check: LogTargets.spool),
     FuzzTarget(name: "token", check: SecurityTargets.token),

@@ -45,6 +45,7 @@ package enum ConfigurationReference {
       || path.contains("routes[].fault") || path.contains("routes[].limits") || path.contains("rbac.deny")
       || path.contains("routes[].headers")
       || path.hasSuffix("headers.response") || path == "secrets.files[].on_change" || path.hasSuffix("vault.tls")
+      || path.hasSuffix("match.query.NAME")
   }
 }
 

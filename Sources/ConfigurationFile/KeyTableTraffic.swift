@@ -59,15 +59,7 @@ extension KeyTable {
   static let route: [Key] =
     [
       .key("name", .text, nil, "Its name in metrics and access records; `route-N` when absent."),
-      .key(
-        "match",
-        .record(
-          [
-            .key("host", .text, nil, "`api.example.com` or `*.example.com`."),
-            .key("path", .urlPath, nil, "`/exact` or `/prefix/*`."),
-            .key("method", .oneOrList(.leaf(.text)), nil, "One or more methods."),
-            .key("headers", .map(.leaf(.text)), nil, "Fields with exactly these values."),
-          ] + Key.planned("regex", "query", "fraction")), nil, "What it takes; everything when absent."),
+      .key("match", .record(routeMatch), nil, "What it takes; everything when absent."),
       .key("to", .oneOrList(.leaf(.target)), nil, "As the listener's `to`."),
       .key(
         "redirect",

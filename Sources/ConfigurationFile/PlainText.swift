@@ -49,7 +49,7 @@ extension Leaf {
     case .duration, .interval: "a duration such as `5s`"
     case .size: "a size such as `1MiB`"
     case .integer(let range): "a whole number from \(range.lowerBound) to \(range.upperBound)"
-    case .fraction: "a number from 0 to 1"
+    case .fraction: "a number from 0 to 1, or `10%`"
     case .boolean: "`true` or `false`"
     case .choice(let words, _): words.map { "`\($0)`" }.joined(separator: " or ")
     case .address: "`host:port`, `:port` or `unix:/path`"

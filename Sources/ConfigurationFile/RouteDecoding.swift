@@ -53,36 +53,6 @@ extension ConfigurationDecoder {
         status: respond["status"].int ?? 200, body: respond["body"].text ?? "", headers: fields(respond["headers"]))
     }
   }
-
-  private func match(_ view: TreeView) -> RouteConfiguration.Match {
-    var match = RouteConfiguration.Match()
-    if let host = view["host"].text {
-      match.host = host.lowercased()
-      let rest = host.hasPrefix("*.") ? host.dropFirst(2) : host[...]
-      if rest.isEmpty || rest.contains(where: { "*/: ".contains($0) }) {
-        view["host"].error(
-          "`\(PlainText.shown(host))` is not a host", "write `api.example.com` or `*.example.com`, without a port")
-      }
-    }
-    if let path = view["path"].text {
-      if path.hasSuffix("/*"), !path.dropLast().contains("*") {
-        match.path = .prefix(String(path.dropLast()))
-      } else if path.contains("*") {
-        view["path"].error("`*` may only end a path, after `/`", "write `/exact` or `/prefix/*`")
-      } else {
-        match.path = .exact(path)
-      }
-    }
-    match.methods = view["method"].elements.compactMap { element in
-      guard let text = element.text else { return nil }
-      if !HeaderName.isValid(text) {
-        element.error("`\(PlainText.shown(text))` is not a method", "write for example `GET`")
-      }
-      return text.uppercased()
-    }
-    match.headers = fields(view["headers"])
-    return match
-  }
 }
 
 /// Resolves `to`: the app, a named cluster, or URLs that imply a cluster.

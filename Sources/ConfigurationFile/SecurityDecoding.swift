@@ -258,14 +258,3 @@ extension ConfigurationDecoder {
     return fault
   }
 }
-
-/// A part of a whole: `0.1`, or `10%`.
-enum FractionText {
-  /// 0...1; nil for anything else.
-  static func parse(_ text: String) -> Double? {
-    let isPercent = text.hasSuffix("%")
-    guard let number = Double(isPercent ? String(text.dropLast()) : text) else { return nil }
-    let fraction = isPercent ? number / 100 : number
-    return fraction >= 0 && fraction <= 1 ? fraction : nil
-  }
-}

@@ -26,7 +26,7 @@ indirect enum Leaf: Sendable {
   /// At least one byte.
   case size
   case integer(ClosedRange<Int>)
-  /// 0...1.
+  /// 0...1, or percents.
   case fraction
   case boolean
   case choice([String], planned: [String] = [])

@@ -162,7 +162,7 @@ extension ConfigurationDecoder {
     }
   }
 
-  private func checkName(_ name: String, _ mark: Mark) {
+  func checkName(_ name: String, _ mark: Mark) {
     guard !HeaderName.isValid(name) else { return }
     report.error(mark, "`\(PlainText.shown(name))` is not a header field's name", "use letters, digits and `-`")
   }

@@ -181,6 +181,16 @@ package struct FieldTable: Sendable {
     return nil
   }
 
+  /// The index of the first field of that name (any case) at `start` or behind it, or nil.
+  package func index(named name: UnsafeRawBufferPointer, from start: Int, _ bytes: UnsafeRawBufferPointer) -> Int? {
+    var index = start
+    while index < fields.count {
+      if Octets.equal(fields[index].name.of(bytes), ignoringCase: name) { return index }
+      index += 1
+    }
+    return nil
+  }
+
   /// RFC 9110 section 8.6; a list of equal values in one field is refused, as is a sign.
   private static func length(_ value: UnsafeRawBufferPointer) throws(HeadError) -> UInt64 {
     guard value.count > 0, value.count <= 19 else { throw .invalidContentLength }

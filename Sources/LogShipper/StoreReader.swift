@@ -1,5 +1,6 @@
 import Glibc
 package import Logs
+package import RegularExpressions
 
 /// Searches the local store; any process may, while the sidecar writes.
 package struct StoreReader: Sendable {

@@ -1,3 +1,5 @@
+package import RegularExpressions
+
 /// What `outrider logs` asks of the local store. Times are nanoseconds since 1970, `since` included, `until` not.
 package struct StoreQuery: Sendable, Equatable {
   package var since: Int64?
@@ -36,6 +38,7 @@ package final class StoreFilter {
   private let expression: RegularExpression?
   private let source: [UInt8]?
   private let arena = ByteArena()
+  private let workspace = MatchWorkspace(steps: 1_000_000)
 
   package init(_ query: StoreQuery) throws(RegularExpression.Invalid) {
     self.query = query
@@ -64,11 +67,12 @@ package final class StoreFilter {
   }
 
   private func matches(_ expression: RegularExpression, _ record: Bytes) -> Bool {
-    if expression.matches(record) { return true }
+    if case .matched = expression.match(record, workspace) { return true }
     guard record.firstOffset(of: 0x5C) != nil else { return false }
     arena.removeAll()
     JSONText.unescape(record, into: arena)
-    return expression.matches(arena.bytes)
+    if case .matched = expression.match(arena.bytes, workspace) { return true }
+    return false
   }
 
   private func membersAccept(_ record: Bytes, needsTime: Bool) -> Bool {

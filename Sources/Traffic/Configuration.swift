@@ -1,3 +1,4 @@
+package import RegularExpressions
 package import Vocabulary
 
 /// Everything the traffic part is told: validated, defaults filled in. Names are the user's.
@@ -167,14 +168,19 @@ package struct RouteConfiguration: Sendable, Equatable {
       case exact(String)
       /// `/api/*` is stored as `/api/`; it also matches `/api`.
       case prefix(String)
+      /// Of the whole path.
+      case regex(RegularExpression)
     }
     /// Lower case, without port: `api.example.com`, `*.example.com`, nil = any.
     package var host: String? = nil
     package var path: Path = .any
     /// Upper-case methods; empty = any.
     package var methods: [String] = []
-    /// Exact field values.
-    package var headers: [HeaderEdits.Field] = []
+    package var headers: [NamedMatch] = []
+    /// Of the query's parameters, decoded.
+    package var query: [NamedMatch] = []
+    /// Part of the requests that meet the rest, 0...1, which it takes by a draw.
+    package var fraction = 1.0
     package init() {}
   }
   package enum Action: Sendable, Equatable {

@@ -193,6 +193,11 @@ final class LoopListener {
       [Label("direction", compiled.direction.rawValue), Label("listener", compiled.name)]),
     what: "ended an HTTP/2 connection")
 
+  /// Conditions of routes that were not decided; there once a route has such conditions.
+  private lazy var matchLimits = metrics.counter(
+    "outrider_route_match_limits_total", "Conditions of routes that did not match since they would have cost too much.",
+    [Label("direction", compiled.direction.rawValue), Label("listener", compiled.name)])
+
   init(_ compiled: CompiledListener, _ shared: ProxyShared) {
     self.compiled = compiled
     metrics = shared.metrics
@@ -217,8 +222,15 @@ final class LoopListener {
         "outrider_downstream_refused_total", "Connections refused before their first request.", [direction, listener]))
   }
 
+  /// Counts the conditions that were not decided.
+  func noteLimits(of scratch: RouteScratch) {
+    let exceeded = scratch.takeExceeded()
+    if exceeded > 0 { matchLimits.add(UInt64(exceeded)) }
+  }
+
   func take(_ compiled: CompiledListener, _ shared: ProxyShared) {
     self.compiled = compiled
+    if compiled.table.hasLimits { matchLimits.add(0) }
     guard let tls = compiled.tls, tlsCounters == nil else { return }
     tlsCounters = TLSCounters(tls.owner, place: tls.place, metrics: shared.metrics, logger: shared.logger)
   }
@@ -244,6 +256,7 @@ final class LoopState {
   /// Accepted connections that no protocol's handler has yet.
   var pending: [ObjectIdentifier: PendingConnection] = [:]
   var random: SeededRandom
+  let routing: RouteScratch
   /// Heads are built here; unique again after a synchronous write.
   var scratch: ByteBuffer
   var gathering = RecordGathering()
@@ -281,6 +294,7 @@ final class LoopState {
     self.shared = shared
     wheel = TimerWheel(eventLoop: eventLoop)
     random = SeededRandom(seed: seed)
+    routing = RouteScratch(seed: random.next())
     scratch = ByteBufferAllocator().buffer(capacity: 8192)
     access = AccessLogWriter(events: shared.events)
   }

@@ -92,7 +92,7 @@ final class CompiledRoute: Sendable {
     rewritePrefix = route.rewritePrefix.map { text in
       let from: Int =
         switch route.match.path {
-        case .any: 0
+        case .any, .regex: 0
         case .exact(let path): path.utf8.count
         case .prefix(let path): path.utf8.count
         }

@@ -63,3 +63,15 @@ package enum ByteCountText {
     return "\(bytes)"
   }
 }
+
+/// A part of a whole: `0.25` or `25%`, from 0 to 1 and from 0 to 100 percent.
+package enum FractionText {
+  package static func parse(_ text: String) -> Double? {
+    let isPercent = text.hasSuffix("%")
+    let digits = isPercent ? text.dropLast() : text[...]
+    guard digits.utf8.first != 0x2E, digits.utf8.allSatisfy({ $0 &- 0x30 < 10 || $0 == 0x2E }),
+      let number = Double(digits), number <= (isPercent ? 100 : 1)
+    else { return nil }
+    return isPercent ? number / 100 : number
+  }
+}

@@ -1,4 +1,5 @@
 import Logs
+import RegularExpressions
 import Testing
 
 @Suite struct SpoolFormatTests {

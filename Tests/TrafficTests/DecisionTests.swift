@@ -4,60 +4,6 @@ import Vocabulary
 
 @testable import Traffic
 
-@Suite struct RouteTableTests {
-  func route(_ edit: (inout RouteConfiguration.Match) -> Void) -> RouteConfiguration {
-    var route = RouteConfiguration(action: .cluster("c"))
-    edit(&route.match)
-    return route
-  }
-
-  func match(
-    _ table: RouteTable, _ host: String, _ path: String, _ method: String = "GET", _ fields: [String: String] = [:]
-  ) -> Int? {
-    let values = fields.mapValues { Array($0.utf8) }
-    return Array(host.utf8).withUnsafeBytes { host in
-      Array(path.utf8).withUnsafeBytes { path in
-        Array(method.utf8).withUnsafeBytes { method in
-          table.match(RouteQuery(host: host, path: path, method: method)) { name in
-            guard let value = values[String(decoding: name, as: UTF8.self)] else { return nil }
-            let copy = UnsafeMutableRawBufferPointer.allocate(byteCount: value.count, alignment: 1)
-            copy.copyBytes(from: value)
-            return UnsafeRawBufferPointer(copy)
-          }
-        }
-      }
-    }
-  }
-
-  @Test func firstMatchWins() {
-    let table = RouteTable([
-      route { $0.path = .exact("/exact") },
-      route {
-        $0.path = .prefix("/api/")
-        $0.methods = ["POST", "PUT"]
-      },
-      route { $0.path = .prefix("/api/") },
-      route { $0.host = "*.Example.com" },
-      route {
-        $0.host = "shop.test"
-        $0.headers = [.init("X-Canary", "yes")]
-      },
-      route { $0.host = "shop.test" },
-    ])
-    #expect(match(table, "h", "/exact") == 0)
-    #expect(match(table, "h", "/exact/") == nil)
-    #expect(match(table, "h", "/api/x", "PUT") == 1)
-    #expect(match(table, "h", "/api/x") == 2)
-    #expect(match(table, "h", "/api") == 2)
-    #expect(match(table, "h", "/apix") == nil)
-    #expect(match(table, "a.EXAMPLE.com", "/") == 3)
-    #expect(match(table, "example.com", "/") == nil)
-    #expect(match(table, "SHOP.test", "/", "GET", ["x-canary": "yes"]) == 4)
-    #expect(match(table, "shop.test", "/", "GET", ["x-canary": "no"]) == 5)
-    #expect(match(RouteTable([route { _ in }]), "", "") == 0)
-  }
-}
-
 @Suite struct RetryPolicyTests {
   func state(_ edit: (inout TryState) -> Void = { _ in }) -> TryState {
     var state = TryState()

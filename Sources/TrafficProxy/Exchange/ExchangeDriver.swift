@@ -194,9 +194,20 @@ class ExchangeDriver: Timed {
       host = UnsafeRawBufferPointer(rebasing: host[..<colon])
     }
     let path = normal ?? UnsafeRawBufferPointer(rebasing: loop.request.path.of(bytes)[..<loop.request.pathOnlyCount])
-    return listener.compiled.table.match(
-      RouteQuery(host: host, path: path, method: loop.request.methodText.of(bytes))
-    ) { [loop] name in loop.request.table.first(named: name, bytes)?.value.of(bytes) }
+    let target = loop.request.path.of(bytes)
+    let behind = min(loop.request.pathOnlyCount + 1, target.count)
+    let chosen = listener.compiled.table.match(
+      RouteQuery(
+        host: host, path: path,
+        query: UnsafeRawBufferPointer(rebasing: target[behind...]),
+        method: loop.request.methodText.of(bytes)), loop.routing
+    ) { [loop] name, start in
+      loop.request.table.index(named: name, from: start, bytes).map {
+        RouteField(value: loop.request.table.fields[$0].value.of(bytes), next: $0 + 1)
+      }
+    }
+    if listener.compiled.table.hasLimits { listener.noteLimits(of: loop.routing) }
+    return chosen
   }
 
   /// The request is complete: the time until the response's head begins.
