@@ -129,6 +129,7 @@ extension Leaf {
 indirect enum JSONText {
   case string(String)
   case int(Int)
+  case number(Double)
   case bool(Bool)
   case array([JSONText])
   case object([(String, JSONText)])
@@ -139,6 +140,7 @@ indirect enum JSONText {
     switch self {
     case .string(let text): return PlainText.json(text)
     case .int(let number): return "\(number)"
+    case .number(let number): return "\(number)"
     case .bool(let flag): return flag ? "true" : "false"
     case .array(let values):
       let inner = values.map { $0.pretty(indent + 1) }

@@ -62,11 +62,9 @@ extension KeyTable {
       .key("match", .record(routeMatch), nil, "What it takes; everything when absent."),
       .key("to", .oneOrList(.leaf(.target)), nil, "As the listener's `to`."),
       .key(
-        "redirect",
-        .record([
-          .key("to", .text, nil, "The location.", required: true),
-          .key("code", .choice(["301", "302", "303", "307", "308"]), "302", "The status."),
-        ]), nil, "Answers with a redirect."),
+        "split", .map(.leaf(.integer(0...1_000_000))), nil,
+        "Several targets, as in `to`, each with its weight: `split: { stable: 95, next: 5 }`."),
+      .key("redirect", .record(redirect), nil, "Answers with a redirect."),
       .key(
         "respond",
         .record([
@@ -74,19 +72,14 @@ extension KeyTable {
           .key("body", .text, "\"\"", "The body."),
           .key("headers", .map(.leaf(.text)), nil, "The fields."),
         ]), nil, "Answers itself."),
-      .key(
-        "rewrite",
-        .record([
-          .key("prefix", .urlPath, nil, "Takes the place of the path or prefix that matched."),
-          .key("host", .text, nil, "The host sent upstream."),
-        ]), nil, "Changes the request's target."),
+      .key("rewrite", .record(rewrite), nil, "Changes the request's target."),
       .key("timeout", .duration, nil, "In place of the listener's."),
       .key("retries", .leafOr(.integer(0...100), .record(retries)), nil, "In place of the listener's."),
       .key("headers", .record(headers), nil, "Besides the listener's."),
       .key("inject", .map(.leaf(.secretText)), nil, "Besides the listener's.", sensitive: true),
       .key("limits", .record([rate]), nil, "Limits of this route, besides the listener's."),
       authorize, fault,
-    ] + Key.planned("split", "mirror")
+    ] + Key.planned("mirror")
 
   static let cluster: [Key] =
     discovery + balancing + [

@@ -8,15 +8,12 @@ extension ConfigurationDecoder {
     hasToken: Bool
   ) -> RouteConfiguration? {
     let name = view["name"].text ?? "route-\(number)"
-    guard let action = action(view, name, listener, direction, rules) else { return nil }
+    let match = match(view["match"])
+    guard let action = action(view, name, listener, direction, rules, match.path) else { return nil }
     var route = RouteConfiguration(action: action)
     route.name = name
-    route.match = match(view["match"])
-    route.rewritePrefix = view["rewrite"]["prefix"].text
-    route.rewriteHost = view["rewrite"]["host"].text
-    if let host = route.rewriteHost, !HeaderName.isValidValue(host) || host.isEmpty {
-      view["rewrite"]["host"].error("`\(view.path).rewrite.host` is not a host", "write `name` or `name:port`")
-    }
+    route.match = match
+    rewrite(view["rewrite"], into: &route)
     route.timeout = view["timeout"].duration
     if view["retries"].exists { route.retries = retries(view["retries"]) }
     route.requestHeaders = edits(view["headers"]["request"])
@@ -24,34 +21,6 @@ extension ConfigurationDecoder {
     route.inject = injected(view["inject"])
     route.security = security(view, hasToken: hasToken)
     return route
-  }
-
-  private func action(
-    _ view: TreeView, _ name: String, _ listener: String, _ direction: Direction, _ rules: ClusterReferences
-  ) -> RouteConfiguration.Action? {
-    let named = ["to", "redirect", "respond"].filter { view[$0].exists }
-    guard let kind = named.first, named.count == 1 else {
-      if view.isBroken("to") || view.isBroken("redirect") || view.isBroken("respond") || view.isBroken("split") {
-        return nil
-      }
-      view.error(
-        named.isEmpty ? "`\(view.path)` has no action" : "`\(view.path)` has \(named.count) actions",
-        "keep one of `to`, `redirect` and `respond`")
-      return nil
-    }
-    switch kind {
-    case "to": return rules.action(view["to"], listener: listener, direction, part: name)
-    case "redirect":
-      let to = view["redirect"]["to"].text ?? ""
-      if !HeaderName.isValidValue(to) || !to.allSatisfy(\.isASCII) {
-        view["redirect"]["to"].error("`\(view.path).redirect.to` is not a location", "write a URL or a path")
-      }
-      return .redirect(to: to, code: view["redirect"]["code"].int ?? 302)
-    default:
-      let respond = view["respond"]
-      return .respond(
-        status: respond["status"].int ?? 200, body: respond["body"].text ?? "", headers: fields(respond["headers"]))
-    }
   }
 }
 

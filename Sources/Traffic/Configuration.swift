@@ -186,14 +186,27 @@ package struct RouteConfiguration: Sendable, Equatable {
   package enum Action: Sendable, Equatable {
     /// A name in `TrafficConfiguration.clusters`; `app` is the app.
     case cluster(String)
+    /// By weight; one is above 0.
+    case split([SplitPart])
     case redirect(to: String, code: Int)
+    /// To the request's own address, parts of it changed.
+    case redirectPart(RedirectEdits, code: Int)
     case respond(status: Int, body: String, headers: [HeaderEdits.Field])
+  }
+  package struct SplitPart: Sendable, Equatable {
+    package var cluster: String
+    package var weight: Int
+    package init(cluster: String, weight: Int) {
+      self.cluster = cluster
+      self.weight = weight
+    }
   }
   /// The user's name for metrics, or `default`.
   package var name = "default"
   package var match = Match()
   package var action: Action
   package var rewritePrefix: String? = nil
+  package var rewriteRegex: RegexRewrite? = nil
   package var rewriteHost: String? = nil
   /// nil = the listener's.
   package var timeout: Duration? = nil

@@ -23,10 +23,11 @@ enum HeadWriter {
 
   /// Writes the request head for the upstream into the loop's scratch buffer. The loop's parsed request is that of
   /// `bytes`; `host` is the Host field to send (nil = the client's), `client` the client's address for the forwarded
-  /// fields (nil = they are left as they are), `isSecure` tells that it speaks TLS, `injected` rendered `Name: value` lines of secrets.
+  /// fields (nil = they are left as they are), `isSecure` tells that it speaks TLS, `injected` rendered `Name: value` lines of secrets,
+  /// `target` the whole new target; empty = what the route makes of the client's.
   static func request(
     _ loop: LoopState, _ bytes: UnsafeRawBufferPointer, _ route: CompiledRoute, _ identity: Identity, host: [UInt8]?,
-    client: [UInt8]?, isSecure: Bool, injected: [UInt8]
+    client: [UInt8]?, isSecure: Bool, injected: [UInt8], target: [UInt8]
   ) {
     // Moved out for the while: a copy would retain what it holds.
     var head = RequestHead()
@@ -34,23 +35,24 @@ enum HeadWriter {
     defer { swap(&head, &loop.request) }
     write(
       head, bytes, route, identity, host: host, client: client, isSecure: isSecure, injected: injected,
-      to: &loop.scratch)
+      target: target, to: &loop.scratch)
   }
 
   private static func write(
     _ head: borrowing RequestHead, _ bytes: UnsafeRawBufferPointer, _ route: CompiledRoute, _ identity: Identity,
-    host: [UInt8]?, client: [UInt8]?, isSecure: Bool, injected: [UInt8], to out: inout ByteBuffer
+    host: [UInt8]?, client: [UInt8]?, isSecure: Bool, injected: [UInt8],
+    target rewritten: [UInt8], to out: inout ByteBuffer
   ) {
     let clientHost =
       (head.authority.count > 0 ? head.authority : head.table.value(head.table.host)).of(bytes)
     // The host may be written twice, a forwarded list is written anew.
     let room =
       2 * bytes.count + (host?.count ?? 0) + (client?.count ?? 0) + injected.count
-      + route.requestEdits.appended.count + (route.rewritePrefix?.to.count ?? 0) + ownRoom
+      + route.requestEdits.appended.count + (route.rewritePrefix?.to.count ?? 0) + rewritten.count + ownRoom
     OctetWriter.append(to: &out, room: room) { out in
       out.bytes(head.methodText.of(bytes))
       out.octet(Octets.space)
-      target(head, bytes, route, to: &out)
+      if rewritten.isEmpty { target(head, bytes, route, to: &out) } else { out.bytes(rewritten) }
       out.text(" HTTP/1.1\r\nHost: ")
       if let host { out.bytes(host) } else { out.bytes(clientHost) }
       out.text("\r\n")
@@ -96,11 +98,9 @@ enum HeadWriter {
     _ head: borrowing RequestHead, _ bytes: UnsafeRawBufferPointer, _ route: CompiledRoute, to out: inout OctetWriter
   ) {
     var path = head.path.of(bytes)
-    if let (from, to) = route.rewritePrefix {
-      let cut = min(from, head.pathOnlyCount)
-      out.bytes(to)
-      path = UnsafeRawBufferPointer(rebasing: path[cut...])
-      if to.isEmpty, path.first != 0x2F { out.octet(0x2F) }
+    if let rewrite = route.rewritePrefix {
+      out.bytes(rewrite.to)
+      path = rewrite.rest(path, pathCount: head.pathOnlyCount)
     } else if path.first != 0x2F, path.first != 0x2A {
       // An absolute target without a path (RFC 9112 section 3.2.1).
       out.octet(0x2F)

@@ -146,6 +146,8 @@ final class LoopRoute {
   let cluster: LoopCluster?
   let stats: RouteStats
   let nameBytes: [UInt8]
+  /// Of a split: the same route with each of its clusters.
+  var parts: [LoopRoute] = []
 
   init(_ compiled: CompiledRoute, _ cluster: LoopCluster?, _ stats: RouteStats) {
     self.compiled = compiled
@@ -221,6 +223,9 @@ final class LoopListener {
       metrics.counter(
         "outrider_downstream_refused_total", "Connections refused before their first request.", [direction, listener]))
   }
+
+  /// Counts a rewrite that would have cost too much.
+  func noteLimit() { matchLimits.add() }
 
   /// Counts the conditions that were not decided.
   func noteLimits(of scratch: RouteScratch) {
@@ -340,9 +345,7 @@ final class LoopState {
       let listener =
         old?.compiled.isTCP == compiled.isTCP ? old ?? LoopListener(compiled, shared) : LoopListener(compiled, shared)
       listener.take(compiled, shared)
-      listener.routes = compiled.routes.map { route in
-        LoopRoute(route, next[route.clusterName], stats(compiled, route.name, route.clusterName))
-      }
+      listener.routes = routes(compiled, next)
       listener.clusterRoutes = [:]
       listener.destinations?.closeAll()
       listener.destinations = compiled.destinationRoute.map { route in

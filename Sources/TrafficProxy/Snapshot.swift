@@ -35,6 +35,9 @@ struct CompiledEdits: Sendable {
 final class CompiledRoute: Sendable {
   enum Action: Sendable {
     case cluster(String)
+    /// One of several clusters, by a draw.
+    case split(WeightedSplit, [String])
+    case redirect(CompiledRedirect, code: Int)
     /// A whole reply without the Date or Connection fields.
     case reply(status: Int, fields: [UInt8], body: [UInt8])
   }
@@ -50,7 +53,9 @@ final class CompiledRoute: Sendable {
   /// Responses below this status are passed on without asking the policy.
   let leastRetried: Int
   let policy: RetryPolicy
-  let rewritePrefix: (from: Int, to: [UInt8])?
+  let rewritePrefix: PrefixRewrite?
+  let rewriteRegex: RegexRewrite?
+  var rewritesPath: Bool { rewritePrefix != nil || rewriteRegex != nil }
   let rewriteHost: [UInt8]?
   /// What its requests are checked for; nil = nothing.
   let gate: CompiledGate?
@@ -60,7 +65,7 @@ final class CompiledRoute: Sendable {
   /// Leads to a cluster and changes nothing in requests and responses.
   var isPlain: Bool {
     guard case .cluster = action else { return false }
-    return gate == nil && rewritePrefix == nil && rewriteHost == nil && inject.isEmpty && requestEdits.isEmpty
+    return gate == nil && !rewritesPath && rewriteHost == nil && inject.isEmpty && requestEdits.isEmpty
       && responseEdits.isEmpty
   }
 
@@ -71,6 +76,12 @@ final class CompiledRoute: Sendable {
     case .cluster(let cluster):
       action = .cluster(cluster)
       clusterName = cluster
+    case .split(let parts):
+      action = .split(WeightedSplit(parts.map(\.weight)), parts.map(\.cluster))
+      clusterName = ""
+    case .redirectPart(let edits, let code):
+      action = .redirect(CompiledRedirect(edits, route.match.path), code: code)
+      clusterName = ""
     case .redirect(let to, let code):
       action = .reply(status: code, fields: Array("location: \(to)\r\n".utf8), body: [])
       clusterName = ""
@@ -89,15 +100,8 @@ final class CompiledRoute: Sendable {
     leastRetried = policy.leastStatus
     perTryTimeout = retries.perTryTimeout?.nanoseconds ?? 0
     rewriteHost = route.rewriteHost.map { Array($0.utf8) }
-    rewritePrefix = route.rewritePrefix.map { text in
-      let from: Int =
-        switch route.match.path {
-        case .any, .regex: 0
-        case .exact(let path): path.utf8.count
-        case .prefix(let path): path.utf8.count
-        }
-      return (from, Array(text.utf8))
-    }
+    rewritePrefix = route.rewritePrefix.map { PrefixRewrite(route.match.path, to: $0) }
+    rewriteRegex = route.rewriteRegex
     let injected =
       listener.inject.filter { outer in
         !route.inject.contains { $0.name.lowercased() == outer.name.lowercased() }

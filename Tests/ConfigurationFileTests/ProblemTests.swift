@@ -62,7 +62,6 @@ import Testing
       "logs: { sinks: { a: { splunk: { url: x } } } }", "logs: { sinks: { splunk: { url: x } } }",
       "secrets: { stores: { env: {} }, values: { a: { database: db/creds/a } } }", "secrets: { socket: { path: a } }",
       "secrets: { shared_memory: { path: a } }",
-      "outbound: { a: { listen: \":1\", routes: [{ split: { a: 1 } }] } }",
       "logs: { sources: { a: { fifo: /a } } }",
       "telemetry: { metrics: { prometheus: false } }", "logs: { sources: { app: { parse: { regex: a } } } }",
       "secrets: { stores: { env: {} }, files: [{ path: a, value: \"{{ with secret }}\" }] }",

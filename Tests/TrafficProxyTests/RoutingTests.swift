@@ -2,6 +2,7 @@ import RegularExpressions
 import Telemetry
 import Testing
 import Traffic
+import Vocabulary
 
 @testable import TrafficProxy
 
@@ -56,5 +57,66 @@ import Traffic
     #expect(try body("/" + String(repeating: "a", count: 60)) == "rest")
     #expect(harness.metrics.prometheusText().contains("\(limits) 1\n"))
     await harness.stop()
+  }
+
+  @Test(arguments: Client.allCases) func splitsBetweenClusters(client: Client) async throws {
+    let one = Upstream.answering("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\none")
+    let two = Upstream.answering("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\ntwo")
+    let harness = try await Harness(to: [one.port]) { listener, _, configuration in
+      configuration.clusters = [Self.cluster("two", two.port), Self.cluster("none", two.port)]
+      listener.routes = [
+        RouteConfiguration(
+          action: .split([
+            .init(cluster: "up", weight: 1), .init(cluster: "two", weight: 1), .init(cluster: "none", weight: 0),
+          ]))
+      ]
+    }
+    var counts = ["one": 0, "two": 0]
+    for _ in 0..<60 { counts[try Self.ask(client, harness.port, "/").body, default: 0] += 1 }
+    #expect(counts.count == 2 && counts["one", default: 0] > 5 && counts["two", default: 0] > 5)
+    let text = harness.metrics.prometheusText()
+    for (name, count) in [("up", counts["one"]), ("two", counts["two"])] {
+      let labels = "direction=\"outbound\",listener=\"web\",route=\"default\",cluster=\"\(name)\""
+      #expect(
+        text.contains(
+          "outrider_http_requests_total{\(labels),code_class=\"2xx\",blame=\"none\"} \(count ?? 0)\n"))
+    }
+    await harness.stop()
+    one.stop()
+    two.stop()
+  }
+
+  static func cluster(_ name: String, _ port: Int) -> ClusterConfiguration {
+    ClusterConfiguration(
+      name: name, discovery: .fixed([EndpointConfiguration(address: .tcp(host: "127.0.0.1", port: port))]))
+  }
+
+  @Test(arguments: Client.allCases) func redirectsAndRewrites(client: Client) async throws {
+    let upstream = Upstream.answering()
+    let costly = RegexRewrite(try RegularExpression("(a+)+\\d"), try Substitution("x", groups: 1))
+    let users = try RegularExpression("^/users/(\\d+)")
+    let harness = try await Harness(to: [upstream.port]) { listener, _, _ in
+      var old = RouteConfiguration(action: .redirectPart(RedirectEdits(scheme: "https", prefix: "/new/"), code: 308))
+      old.match.path = .prefix("/old/")
+      var user = RouteConfiguration(action: .cluster("up"))
+      user.match.path = .prefix("/users/")
+      user.rewriteRegex = try? RegexRewrite(users, Substitution("/u/\\1/profile", groups: 1))
+      var bounded = RouteConfiguration(action: .cluster("up"))
+      bounded.rewriteRegex = costly
+      listener.routes = [old, user, bounded]
+    }
+    let moved = try Self.ask(client, harness.port, "/old/a?b=c").head.lowercased()
+    #expect(moved.hasPrefix("http/1.1 308"))
+    #expect(moved.contains("location: https://shop.test/new/a?b=c\r\n"))
+    #expect(try Self.ask(client, harness.port, "/users/17/x?q=%2F").body == "ok")
+    #expect(upstream.requests.last?.hasPrefix("GET /u/17/profile/x?q=%2F HTTP/1.1\r\n") == true)
+    let refused = try Self.ask(client, harness.port, "/" + String(repeating: "a", count: 60))
+    #expect(refused.head.hasPrefix("HTTP/1.1 400") && refused.body.contains("cannot be rewritten"))
+    #expect(upstream.requests.count == 1)
+    #expect(
+      harness.metrics.prometheusText().contains(
+        "outrider_route_match_limits_total{direction=\"outbound\",listener=\"web\"} 1\n"))
+    await harness.stop()
+    upstream.stop()
   }
 }

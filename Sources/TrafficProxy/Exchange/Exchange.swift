@@ -24,6 +24,8 @@ struct Exchange {
   var traceID: (UInt64, UInt64) = (0, 0)
 
   var route: LoopRoute?
+  /// The target for the upstream, where an expression made it; empty = none did.
+  var rewrittenTarget: [UInt8] = []
   /// How far it has come through checks; nil = nothing is checked.
   var passage: Passage?
   var endpoint: LoopEndpoint?

@@ -276,7 +276,7 @@ extension ExchangeDriver {
       HeadWriter.request(
         loop, bytes, route.compiled, exchange.identity(isTraced: loop.traceSample >= 0), host: host,
         client: isInbound ? clientAddress : nil,
-        isSecure: session != nil, injected: injected)
+        isSecure: session != nil, injected: injected, target: exchange.rewrittenTarget)
     }
     if connection.takesContent {
       let isWhole = exchange.requestDone && (exchange.replay?.readableBytes ?? 0) == 0 && exchange.trailers == nil

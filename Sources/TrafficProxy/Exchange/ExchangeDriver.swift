@@ -145,10 +145,18 @@ class ExchangeDriver: Timed {
 
   /// Answers or tries a request that its route lets in. The loop's parse is of it.
   final func proceed(_ route: LoopRoute, _ now: UInt64) {
-    if case .reply(let status, let fields, let body) = route.compiled.action {
+    var route = route
+    switch route.compiled.action {
+    case .cluster: break
+    case .split(let split, _):
+      route = route.parts[split.pick(&loop.routing.random)]
+      exchange.route = route
+    case .redirect(let redirect, let code): return answer(redirect, code: code)
+    case .reply(let status, let fields, let body):
       exchange.status = status
       return answer(status: status, fields: fields, body: body)
     }
+    if let rewrite = route.compiled.rewriteRegex, !rewritesTarget(rewrite) { return }
     guard let cluster = route.cluster else {
       return localError(.noEndpoint, detail: "the cluster `\(route.compiled.clusterName)` is not configured")
     }

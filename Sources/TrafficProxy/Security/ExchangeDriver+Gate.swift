@@ -221,7 +221,7 @@ extension ExchangeDriver {
       path.octets.withUnsafeBytes { chooseRoute(bytes, path: $0) }
     }
     guard let route = chosen.map({ listener.routes[$0] }) ?? accept.original ?? destinationRoute(now) else { return }
-    if route.compiled.rewritePrefix != nil {
+    if route.compiled.rewritesPath {
       exchange.route = route
       return localError(
         .accessDenied, detail: "the path is not in its normal form, and the route rewrites it")

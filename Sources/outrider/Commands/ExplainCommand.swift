@@ -6,8 +6,8 @@ import Supervisor
 struct ExplainCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "explain",
-    abstract: "Show the effective configuration and where each value came from, or what became of a request.",
-    subcommands: [ExplainConfigurationCommand.self, ExplainRequestCommand.self],
+    abstract: "Show the effective configuration and where each value came from, or what becomes of a request.",
+    subcommands: [ExplainConfigurationCommand.self, ExplainRequestCommand.self, ExplainRouteCommand.self],
     defaultSubcommand: ExplainConfigurationCommand.self)
 }
 
