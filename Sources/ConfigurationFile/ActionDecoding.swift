@@ -115,6 +115,30 @@ extension ConfigurationDecoder {
   }
 }
 
+extension ConfigurationDecoder {
+  /// A target, or a map with the part of the requests.
+  func mirror(
+    _ view: TreeView, of route: RouteConfiguration, _ listener: String, _ direction: Direction,
+    _ rules: ClusterReferences
+  ) -> MirrorConfiguration? {
+    guard view.exists else { return nil }
+    switch route.action {
+    case .cluster, .split: break
+    case .redirect, .redirectPart, .respond:
+      view.error("`\(view.path)` has nothing to copy: the route answers itself", "remove it, or use `to`")
+      return nil
+    }
+    var target = view["to"]
+    if view.isScalar, let text = view.text, let mark = view.node?.mark {
+      target = TreeView(key: text, mark, path: view.path, report: report)
+    }
+    guard let cluster = rules.target(target, listener: listener, direction, part: "\(route.name)/mirror") else {
+      return nil
+    }
+    return MirrorConfiguration(cluster: cluster, fraction: view.isScalar ? 1 : view["fraction"].fraction ?? 1)
+  }
+}
+
 extension TreeView {
   /// A key as if it were a value.
   init(key: String, _ mark: Mark, path: String, report: ProblemReport) {

@@ -7,6 +7,11 @@ extension KeyTable {
     .key("code", .choice(["301", "302", "303", "307", "308"]), "302", "The status."),
   ]
 
+  static let mirror: [Key] = [
+    .key("to", .oneOrList(.leaf(.target)), nil, "As the listener's `to`.", required: true),
+    .key("fraction", .fraction, "1", "Part of the requests, by a draw for each: `0.1` or `10%`."),
+  ]
+
   static let rewrite: [Key] = [
     .key("prefix", .urlPath, nil, "Takes the place of the path or prefix that matched."),
     .key(

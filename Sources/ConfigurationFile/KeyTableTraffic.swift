@@ -73,13 +73,16 @@ extension KeyTable {
           .key("headers", .map(.leaf(.text)), nil, "The fields."),
         ]), nil, "Answers itself."),
       .key("rewrite", .record(rewrite), nil, "Changes the request's target."),
+      .key(
+        "mirror", .leafOr(.target, .record(mirror)), nil,
+        "Sends a copy of each request there; answers are read and forgotten."),
       .key("timeout", .duration, nil, "In place of the listener's."),
       .key("retries", .leafOr(.integer(0...100), .record(retries)), nil, "In place of the listener's."),
       .key("headers", .record(headers), nil, "Besides the listener's."),
       .key("inject", .map(.leaf(.secretText)), nil, "Besides the listener's.", sensitive: true),
       .key("limits", .record([rate]), nil, "Limits of this route, besides the listener's."),
       authorize, fault,
-    ] + Key.planned("mirror")
+    ]
 
   static let cluster: [Key] =
     discovery + balancing + [

@@ -14,6 +14,7 @@ extension ConfigurationDecoder {
     route.name = name
     route.match = match
     rewrite(view["rewrite"], into: &route)
+    route.mirror = mirror(view["mirror"], of: route, listener, direction, rules)
     route.timeout = view["timeout"].duration
     if view["retries"].exists { route.retries = retries(view["retries"]) }
     route.requestHeaders = edits(view["headers"]["request"])

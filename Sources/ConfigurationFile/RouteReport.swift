@@ -149,6 +149,10 @@ package struct RouteReport {
     if !names.isEmpty { result.append(("sets_fields", .array(names.map(JSONText.string)))) }
     let removed = [listener.requestHeaders, route.requestHeaders].flatMap(\.remove)
     if !removed.isEmpty { result.append(("removes_fields", .array(removed.map(JSONText.string)))) }
+    if let mirror = route.mirror {
+      result.append(("mirror", .string(mirror.cluster)))
+      if mirror.fraction < 1 { result.append(("mirror_fraction", .number(mirror.fraction))) }
+    }
     return result
   }
 

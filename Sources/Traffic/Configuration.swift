@@ -208,6 +208,8 @@ package struct RouteConfiguration: Sendable, Equatable {
   package var rewritePrefix: String? = nil
   package var rewriteRegex: RegexRewrite? = nil
   package var rewriteHost: String? = nil
+  /// Where copies of its requests go; nil = nowhere.
+  package var mirror: MirrorConfiguration? = nil
   /// nil = the listener's.
   package var timeout: Duration? = nil
   package var retries: RetryConfiguration? = nil

@@ -100,6 +100,7 @@ extension DownstreamHandler {
       if upstream.takesContent { upstream.endRequest(trailers: exchange.trailers) }
       upstream.flush()
       if !exchange.responseStarted { requestCompleted(now) }
+      if exchange.mirror != nil { sendMirror(now) }
     } else {
       if !upstream.isWritable { upstream.flush() }
       progress(now)

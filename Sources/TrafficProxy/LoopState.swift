@@ -146,6 +146,8 @@ final class LoopRoute {
   let cluster: LoopCluster?
   let stats: RouteStats
   let nameBytes: [UInt8]
+  /// Where copies of its requests go; nil = nowhere.
+  var mirror: LoopMirror?
   /// Of a split: the same route with each of its clusters.
   var parts: [LoopRoute] = []
 
@@ -289,6 +291,7 @@ final class LoopState {
   /// Tokens that were verified.
   var tokens = TokenMemory()
   private var stats: [String: RouteStats] = [:]
+  var mirrorStats: [String: MirrorStats] = [:]
   private var isTurnEnding = false
   /// Which of how many loops this is.
   let place: (index: Int, count: Int)

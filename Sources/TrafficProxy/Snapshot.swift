@@ -57,6 +57,7 @@ final class CompiledRoute: Sendable {
   let rewriteRegex: RegexRewrite?
   var rewritesPath: Bool { rewritePrefix != nil || rewriteRegex != nil }
   let rewriteHost: [UInt8]?
+  let mirror: MirrorConfiguration?
   /// What its requests are checked for; nil = nothing.
   let gate: CompiledGate?
   let requestEdits: CompiledEdits
@@ -65,7 +66,7 @@ final class CompiledRoute: Sendable {
   /// Leads to a cluster and changes nothing in requests and responses.
   var isPlain: Bool {
     guard case .cluster = action else { return false }
-    return gate == nil && !rewritesPath && rewriteHost == nil && inject.isEmpty && requestEdits.isEmpty
+    return gate == nil && mirror == nil && !rewritesPath && rewriteHost == nil && inject.isEmpty && requestEdits.isEmpty
       && responseEdits.isEmpty
   }
 
@@ -102,6 +103,7 @@ final class CompiledRoute: Sendable {
     rewriteHost = route.rewriteHost.map { Array($0.utf8) }
     rewritePrefix = route.rewritePrefix.map { PrefixRewrite(route.match.path, to: $0) }
     rewriteRegex = route.rewriteRegex
+    mirror = route.mirror
     let injected =
       listener.inject.filter { outer in
         !route.inject.contains { $0.name.lowercased() == outer.name.lowercased() }

@@ -58,7 +58,6 @@ import Testing
 
   @Test func keysOfTheContractThatAreNotInThisVersion() {
     for text in [
-      "telemetry: { tracing: {} }",
       "logs: { sinks: { a: { splunk: { url: x } } } }", "logs: { sinks: { splunk: { url: x } } }",
       "secrets: { stores: { env: {} }, values: { a: { database: db/creds/a } } }", "secrets: { socket: { path: a } }",
       "secrets: { shared_memory: { path: a } }",

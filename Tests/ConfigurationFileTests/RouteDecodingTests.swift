@@ -56,6 +56,8 @@ import Vocabulary
           routes:
             - { name: halves, split: { stable: 95, "http://b:2": 5 } }
             - { match: { path: "/old/*" }, redirect: { scheme: https, host: "c:3", prefix: /new/, code: 308 } }
+            - { to: stable, mirror: { to: ["http://m:1"], fraction: 5% } }
+            - { split: { stable: 1 }, mirror: stable }
             - { rewrite: { regex: { pattern: '^/(\\w+)/', substitution: '/x/\\1/' } }, to: stable }
       clusters: { stable: { endpoints: ["s:1"] } }
       """)
@@ -65,11 +67,20 @@ import Vocabulary
     #expect(value.traffic.clusters.contains { $0.name == "web/halves/b:2" && $0.discovery == .dns(host: "b", port: 2) })
     #expect(
       routes[1].action == .redirectPart(RedirectEdits(scheme: "https", host: "c:3", prefix: "/new/"), code: 308))
+    #expect(routes[2].mirror == MirrorConfiguration(cluster: "web/route-3/mirror", fraction: 0.05))
+    #expect(routes[3].mirror == MirrorConfiguration(cluster: "stable"))
     let expression = try RegularExpression("^/(\\w+)/")
-    #expect(try routes[2].rewriteRegex == RegexRewrite(expression, Substitution("/x/\\1/", groups: 1)))
+    #expect(try routes[4].rewriteRegex == RegexRewrite(expression, Substitution("/x/\\1/", groups: 1)))
   }
 
   @Test(arguments: [
+    (
+      "respond: { status: 200 }, mirror: \"http://b\"",
+      "6:45: error: `outbound.web.routes[0].mirror` has nothing to copy: the route answers itself"
+    ),
+    (
+      "to: \"http://b\", mirror: nowhere", "6:35: error: `outbound.web.routes[0].mirror`: there is no cluster `nowhere`"
+    ),
     ("split: {}", "6:18: error: `outbound.web.routes[0].split` is empty"),
     ("split: { \"http://b:2\": 0 }", "6:18: error: every weight of `outbound.web.routes[0].split` is 0"),
     ("split: { nowhere: 1 }", "6:20: error: `outbound.web.routes[0].split.nowhere`: there is no cluster `nowhere`"),

@@ -34,6 +34,8 @@ def site(start, python_app, nginx):
         {"name": "plain", "match": {"headers": {"X-Secure": {"present": False}}, "path": "/secure/*"},
          "redirect": {"scheme": "https", "prefix": "/s/", "code": 308}},
         {"name": "halves", "match": {"path": "/split"}, "split": {"app": 1, f"http://127.0.0.1:{other}": 1}},
+        {"name": "copied", "match": {"path": "/copied"}, "mirror": f"http://127.0.0.1:{app_port}",
+         "to": f"http://127.0.0.1:{other}"},
         {"name": "some", "match": {"path": "/some", "fraction": "50%"}, "respond": {"body": "some"}},
     ]
     config = {"app": {"port": app_port, "ready": {"http": "/healthz", "interval": "200ms"}},
@@ -54,6 +56,9 @@ def test_routes_of_every_kind(site, version):
     assert seen[True] > 3 and seen[False] > 3, seen
     drawn = collections.Counter(curl(version, port, "/some")[2] == "some" for _ in range(40))
     assert drawn[True] > 3 and drawn[False] > 3, drawn
+    assert curl(version, port, "/copied", "-d", "x" * 1000)[2] == "other\n"
+    rig.wait_until(lambda: re.search(r'outrider_mirror_requests_total{.*result="answered"} 1\n',
+                                     process.admin("/metrics").text), "the copy to be answered")
     process.stop()
 
 
@@ -74,3 +79,20 @@ def test_explain_route(site):
     wrong = rig.run("explain", "route", "GET", "/", "--listener", "nobody", "--config", str(config))
     assert wrong.returncode == 64 and "known: inbound.web" in wrong.stderr
     process.stop()
+
+
+def test_the_example_is_valid():
+    """Examples/canary holds what this version takes, and its rules do what its comments say."""
+    config = rig.ROOT / "Examples" / "canary" / "outrider.yaml"
+
+    def outcomes(path, *fields):
+        told = rig.run("explain", "route", "GET", path, "--config", config, "--output", "json", *fields)
+        assert told.returncode == 0, told.stderr
+        return json.loads(told.stdout)["outcomes"]
+
+    assert [outcome["cluster"] for outcome in outcomes("/v2/x", "-H", "Cookie: a=b; canary=1")] == ["next"]
+    assert [target["share"] for target in outcomes("/v2/x")[0]["targets"]] == [0.95, 0.05]
+    assert outcomes("/v2/x?debug=1")[0]["name"] == "default"
+    old = outcomes("/v1/users/7/cart?a=b")[0]
+    assert (old["target"], old["mirror"], old["mirror_fraction"]) == ("/v2/people/7/cart?a=b", "next", 0.1)
+    assert outcomes("/v1/find", "-H", "Host: search")[0]["location"] == "http://search/v2/find"

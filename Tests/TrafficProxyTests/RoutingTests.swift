@@ -74,12 +74,11 @@ import Vocabulary
     var counts = ["one": 0, "two": 0]
     for _ in 0..<60 { counts[try Self.ask(client, harness.port, "/").body, default: 0] += 1 }
     #expect(counts.count == 2 && counts["one", default: 0] > 5 && counts["two", default: 0] > 5)
-    let text = harness.metrics.prometheusText()
     for (name, count) in [("up", counts["one"]), ("two", counts["two"])] {
       let labels = "direction=\"outbound\",listener=\"web\",route=\"default\",cluster=\"\(name)\""
-      #expect(
-        text.contains(
-          "outrider_http_requests_total{\(labels),code_class=\"2xx\",blame=\"none\"} \(count ?? 0)\n"))
+      let line = "outrider_http_requests_total{\(labels),code_class=\"2xx\",blame=\"none\"} \(count ?? 0)\n"
+      await until { harness.metrics.prometheusText().contains(line) }
+      #expect(harness.metrics.prometheusText().contains(line))
     }
     await harness.stop()
     one.stop()

@@ -24,6 +24,8 @@ struct Exchange {
   var traceID: (UInt64, UInt64) = (0, 0)
 
   var route: LoopRoute?
+  /// Where a copy of the request goes once it is complete; nil = nowhere, or it went.
+  var mirror: LoopMirror?
   /// The target for the upstream, where an expression made it; empty = none did.
   var rewrittenTarget: [UInt8] = []
   /// How far it has come through checks; nil = nothing is checked.

@@ -12,6 +12,8 @@ extension ExchangeDriver {
 
   /// Counts and records the exchange, and makes room for the next.
   func finishExchange(_ now: UInt64) {
+    if isShadow { return }
+    if exchange.mirror != nil { sendMirror(now) }
     let compiled = listener.compiled
     if let passage = exchange.passage { passage.cancel() }
     loop.shared.addInFlight(compiled.direction, -1)

@@ -40,11 +40,25 @@ extension LoopState {
   func routes(_ compiled: CompiledListener, _ clusters: [String: LoopCluster]) -> [LoopRoute] {
     compiled.routes.map { route in
       let made = loopRoute(compiled, route, route.clusterName, clusters)
+      made.mirror = mirror(compiled, route, clusters)
       if case .split(_, let names) = route.action {
         made.parts = names.map { loopRoute(compiled, route, $0, clusters) }
+        for part in made.parts { part.mirror = made.mirror }
       }
       return made
     }
+  }
+
+  private func mirror(
+    _ compiled: CompiledListener, _ route: CompiledRoute, _ clusters: [String: LoopCluster]
+  ) -> LoopMirror? {
+    guard let mirror = route.mirror else { return nil }
+    let key = "\(compiled.id) \(route.name) \(mirror.cluster)"
+    let stats =
+      mirrorStats[key] ?? MirrorStats(shared.metrics, compiled, route: route.name, cluster: mirror.cluster)
+    mirrorStats[key] = stats
+    let copy = loopRoute(compiled, route, mirror.cluster, clusters)
+    return LoopMirror(copy, fraction: mirror.fraction, stats)
   }
 
   private func loopRoute(

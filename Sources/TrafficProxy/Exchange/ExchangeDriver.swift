@@ -47,6 +47,8 @@ class ExchangeDriver: Timed {
   /// A second try that runs beside this exchange's own, and when one is to begin.
   final var hedge: HedgeDriver?
   final var hedgeAt = UInt64.max
+  /// Nobody asked for it: it counts nowhere and is in no record.
+  final var isShadow = false
   /// Whose exchange this is a second try of.
   var lead: ExchangeDriver? { nil }
 
@@ -167,10 +169,14 @@ class ExchangeDriver: Timed {
       return localError(.overflow, detail: "the cluster has \(active - 1) requests in flight, its limit")
     }
     if exchange.requestDone { requestCompleted(now) } else { schedule(now) }
-    if !exchange.requestDone, exchange.tries.isIdempotent || cluster.mayRefuse { exchange.replay = ByteBuffer() }
+    if let mirror = route.mirror { considerMirror(mirror) }
+    if !exchange.requestDone, exchange.tries.isIdempotent || cluster.mayRefuse || exchange.mirror != nil {
+      exchange.replay = ByteBuffer()
+    }
     isHeadParsed = true
     startTry(now)
     isHeadParsed = false
+    if exchange.mirror != nil, exchange.requestDone { sendMirror(now) }
   }
 
   /// Notes what the parsed head says.

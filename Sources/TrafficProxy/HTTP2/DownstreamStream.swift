@@ -132,6 +132,7 @@ final class DownstreamStream: ExchangeDriver {
       exchange.requestDone = true
       endRequest(on: leg)
       if !exchange.responseStarted { requestCompleted(now) }
+      if exchange.mirror != nil { sendMirror(now) }
     } else {
       progress(now)
     }
