@@ -114,7 +114,7 @@ import Vocabulary
     client.send(get("/", "Accept: text/plain\r\n"))
     #expect(client.message()?.head.contains("Content-Type: text/plain") == true)
     let record = await harness.records.lines(1).first
-    #expect(record?.contains("\"flags\":\"UF\"") == true)
+    #expect(record?.contains("\"flags\":\"UF,URX\"") == true)
     client.close()
     await harness.stop()
   }
