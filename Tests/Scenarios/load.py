@@ -41,7 +41,7 @@ class Connection(asyncio.Protocol):
         if len(self.buffer) >= self.length and not self.reply.done():
             status, body = int(self.buffer[9:12]), self.buffer[end + 4:self.length]
             if len(self.buffer) > self.length:
-                self.reply.set_exception(Failure("more than one answer"))
+                self.reply.set_exception(Failure(f"more than one answer: {self.buffer!r}"))
             else:
                 self.reply.set_result((status, body))
             if not self.is_open:

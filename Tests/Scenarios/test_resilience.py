@@ -1,7 +1,10 @@
 """Health checks, ejection, retries and hedging through the real binary, against upstreams that fail as they are told."""
 
+import contextlib
 import http.client
 import json
+import socket
+import ssl
 import threading
 import time
 from concurrent import futures
@@ -10,6 +13,7 @@ import grpc
 import pytest
 
 import rig
+from certificates import Authority
 from rig import wait_until
 
 
@@ -376,3 +380,48 @@ def test_limits_are_counted(way_out):
         assert waiting.result() == [200, 200]
     assert metric(process, 'outrider_upstream_overflow_total{cluster="up",limit="requests"}') == 1
     process.stop()
+
+
+def test_a_connection_that_comes_too_late_carries_nothing(start, place):
+    """A try that timed out while it was connecting: its connection comes about during the wait before the next try, and
+    the request is still sent once, and answered once."""
+    authority = Authority(place / "authority")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*authority.issue("up", "IP:127.0.0.1"))
+    late, requests = threading.Event(), []
+
+    def serve(connection):
+        late.wait(rig.DEADLINE)
+        with contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True) as stream:
+            while data := stream.recv(65536):
+                requests.append(data)
+                # Time for a second copy of it.
+                with contextlib.suppress(AssertionError):
+                    wait_until(lambda: len(requests) > 1, "a second request", deadline=1.2)
+                stream.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+
+    def accept(listening):
+        with contextlib.suppress(OSError):
+            while True:
+                threading.Thread(target=serve, args=(listening.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=accept, args=(listening,), daemon=True).start()
+        port = rig.free_port()
+        process = start({
+            "clusters": {"up": {"endpoints": [f"127.0.0.1:{listening.getsockname()[1]}"],
+                                "tls": {"ca": str(authority.file)}, "protocol": "http1"}},
+            "outbound": {"out": {"listen": f"127.0.0.1:{port}", "to": "up", "retries": {
+                "attempts": 1, "on": ["gateway-error"], "per_try_timeout": "3s",
+                "backoff": {"base": "1s", "cap": "1s"}}}}}, ["sleep", "300"]).wait_ready()
+        with socket.create_connection(("127.0.0.1", port), timeout=rig.DEADLINE) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
+            wait_until(lambda: metric(process, "outrider_upstream_retries_total") == 1, "the second try")
+            late.set()
+            answer = client.recv(65536)
+            client.sendall(b"GET /next HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")
+            while data := client.recv(65536):
+                answer += data
+        assert answer.count(b"HTTP/1.1 200 OK") == 2, answer
+        assert len(requests) == 2, requests
+        process.stop()

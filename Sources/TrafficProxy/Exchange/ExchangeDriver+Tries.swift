@@ -333,6 +333,9 @@ extension ExchangeDriver {
   func tryFailed(_ failure: TryFailure, _ fault: Fault, detail: String) {
     guard phase == .exchange else { return }
     upstream = nil
+    // A connection that this try still waits for must not carry the request beside the next try.
+    isConnecting = false
+    connectSerial += 1
     noteFailure(failure, fault)
     noteTry(failure, fault, detail)
     if let lead { return lead.hedgeFailed(failure, fault, detail: detail) }
