@@ -23,7 +23,7 @@ import certificate
 import idle
 import report
 from peers import NAMES, STARTERS
-from rows import ROWS, Setup
+from rows import BARE, ROWS, Setup
 
 
 def chosen(parser, option, text, known):
@@ -63,7 +63,7 @@ def main():
                 print(f"{name}: not supported ({reason})\n")
             sys.stdout.flush()
             if options.check:
-                missed += check(key, outcome, [NAMES[name] for name in proxies])
+                missed += check(key, outcome, [NAMES[name] for name in proxies] + [BARE])
     return 1 if missed else 0
 
 
@@ -105,6 +105,8 @@ LIMITS = [
     Limit("plain", "64 kept", "cpu", 0.95, "HAProxy"),
     Limit("plain", "64 kept", "cpu", 0.25, "Envoy"),
     Limit("plain", "1 kept", "p50", 0.95, "HAProxy"),
+    Limit("features", "64 kept", "cpu", 1.25, BARE),
+    Limit("features", "64 kept", "cpu", 0.35, "Envoy"),
     Limit("tls", "64 kept", "cpu", 0.85, "HAProxy", "nginx"),
     Limit("tls", "64 kept", "cpu", 0.30, "Envoy"),
     Limit("tcp", "64 kept", "cpu", 1.00, "HAProxy"),

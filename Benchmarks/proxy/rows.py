@@ -11,6 +11,8 @@ from peers import NAMES, STARTERS, nghttpd, nginx
 from server import NotSupported, Shape
 
 IDLE_CONNECTIONS = 1000
+# Outrider without the features of a row.
+BARE = "Outrider bare"
 
 
 class Outcome:
@@ -65,9 +67,12 @@ class Requests:
     def __init__(self, title, shape, loads, columns=report.REQUESTS):
         self.title, self.shape, self.loads, self.columns = title, shape, loads, columns
 
+    def started(self, setup, key, outcome):
+        return running(setup, key, self.shape, outcome)
+
     def measure(self, setup, key):
         outcome = Outcome(self.loads)
-        with running(setup, key, self.shape, outcome) as servers:
+        with self.started(setup, key, outcome) as servers:
             first = next(iter(self.loads.values()))
             for server in servers:
                 load.burst(server, 1, first[0], setup.directory, *first[1:])  # warms caches and pools; not counted
@@ -78,6 +83,27 @@ class Requests:
                         found = load.burst(server, setup.seconds, generate, setup.directory, *arguments)
                         outcome.add(name, server.name, found | {"rss 0": server.idle_memory.resident / 1024})
         return outcome
+
+
+class Features(Requests):
+    """The same load with all features on, and beside it Outrider without them."""
+
+    @contextlib.contextmanager
+    def started(self, setup, key, outcome):
+        with running(setup, key, self.shape, outcome) as servers:
+            bare = None
+            if "outrider" in setup.proxies:
+                upstream = start_upstream(self.shape, setup.directory / f"{key}-bare" / "upstream")
+                bare = STARTERS["outrider"](
+                    Shape("http1", "http1"), upstream.port, setup.directory / f"{key}-bare" / "outrider",
+                    setup.certificate)
+                bare.name = BARE
+            try:
+                yield servers + ([bare] if bare else [])
+            finally:
+                if bare:
+                    bare.stop()
+                    upstream.stop()
 
 
 class Memory:
@@ -140,6 +166,9 @@ class HalfLoad:
 KEPT = {"64 kept": (load.wrk, 64), "1 kept": (load.wrk, 1)}
 ROWS = {
     "plain": Requests("HTTP/1.1 → HTTP/1.1", Shape("http1", "http1"), KEPT),
+    "features": Features(
+        "HTTP/1.1 → HTTP/1.1 with routes, retries, access records and outlier detection", Shape("http1", "http1", True),
+        {"64 kept": (load.wrk, 64)}),
     "tls": Requests("TLS 1.3 → plain HTTP/1.1", Shape("tls", "http1"), KEPT),
     "tcp": Requests("TCP pass-through (the same HTTP/1.1 bytes, not looked at)", Shape("tcp", "tcp"), KEPT),
     "handshakes": Requests(

@@ -22,8 +22,9 @@ WRAPPER = []
 # A proxy that puts the wrapper around its serving process itself.
 SELF_WRAPPING = {"Outrider"}
 
-# What a proxy accepts ("http1", "tls", "http2" in clear text by prior knowledge, "tcp") and speaks to its upstream.
-Shape = collections.namedtuple("Shape", "accepts speaks")
+# What a proxy accepts ("http1", "tls", "http2" in clear text by prior knowledge, "tcp") and speaks to its upstream; with
+# `features` it also has routes, retries, outlier detection over two endpoints, and an access record of each request.
+Shape = collections.namedtuple("Shape", "accepts speaks features", defaults=[False])
 # KiB of a process tree: resident, and what it shares with nobody (Private_Clean + Private_Dirty of smaps_rollup).
 Memory = collections.namedtuple("Memory", "resident private")
 

@@ -1,6 +1,6 @@
 """HAProxy: one thread, kept upstream connections shared by all clients, counters readable on a Unix socket."""
 
-from server import PROXY_CORE, Server, command, free_port
+from server import PROXY_CORE, NotSupported, Server, command, free_port
 
 HTTP = """
 global
@@ -43,6 +43,8 @@ backend b
 
 
 def start(shape, upstream, directory, certificate=None):
+    if shape.features:
+        raise NotSupported("HAProxy writes no records to files by itself")
     directory.mkdir(parents=True)
     port = free_port()
     bind = {"tls": f" ssl crt {certificate and certificate.both}", "http2": " proto h2"}.get(shape.accepts, "")

@@ -14,7 +14,7 @@ MAIN = (
     "events {{ worker_connections 4096; }}\n")
 HTTP = MAIN + "http {{ access_log off; keepalive_requests 1000000000; " + TEMPORARY
 UPSTREAM = HTTP + (
-    "server {{ listen 127.0.0.1:{port}; location / {{ default_type text/plain; return 200 '{body}'; }} }} }}\n")
+    "server {{ listen 127.0.0.1:{port}; listen 127.0.0.2:{port}; location / {{ default_type text/plain; return 200 '{body}'; }} }} }}\n")
 PROXY = HTTP + (
     "upstream u {{ server 127.0.0.1:{upstream}; keepalive 128; keepalive_requests 1000000000; }}\n"
     "server {{ listen unix:{directory}/status; location / {{ stub_status; }} }}\n"
@@ -36,6 +36,8 @@ def launch(name, core, text, directory, accepts, **values):
 
 
 def start(shape, upstream, directory, certificate=None):
+    if shape.features:
+        raise NotSupported("nginx has no outlier detection of this kind")
     if shape.speaks == "http2":
         raise NotSupported("nginx speaks HTTP/2 to clients only")
     if shape.accepts == "tcp":

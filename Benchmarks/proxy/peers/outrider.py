@@ -1,4 +1,4 @@
-"""Outrider: one thread, every metric on, access records off, `sleep` as its app."""
+"""Outrider: one thread, every metric on, `sleep` as its app; access records only where a shape has all features."""
 
 import json
 import os
@@ -21,6 +21,14 @@ def configuration(shape, port, upstream, certificate):
     if shape.speaks == "http2":
         listener["to"] = "u"
         clusters = {"clusters": {"u": {"endpoints": [f"127.0.0.1:{upstream}"], "protocol": "http2"}}}
+    if shape.features:
+        listener |= {
+            "to": "u", "access_log": True, "retries": {"attempts": 2, "on": ["5xx", "reset"]},
+            "routes": [
+                {"match": {"host": "other.example.com"}, "to": "u"},
+                {"match": {"path": "/api/*", "method": ["GET", "POST"]}, "to": "u"},
+                {"match": {"headers": {"x-canary": "yes"}}, "to": "u"}]}
+        clusters = {"clusters": {"u": {"endpoints": [f"127.0.0.{host}:{upstream}" for host in (1, 2)]}}}
     return {
         "threads": 1, "admin": {"listen": f"127.0.0.1:{free_port()}"}, "inbound": {"bench": listener}, **clusters}
 
