@@ -4,6 +4,13 @@ import asyncio
 import collections
 
 
+async def pause(seconds):
+    """Until that time is over: a rate and a script of faults are made of times."""
+    over = asyncio.Event()
+    asyncio.get_running_loop().call_later(max(0, seconds), over.set)
+    await over.wait()
+
+
 class Failure(Exception):
     """A request that got no whole answer."""
 
@@ -73,7 +80,7 @@ class Load:
             due = int((loop.time() - began) * self.rate)
             while self.sent < due:
                 self.begin()
-            await asyncio.sleep(0.002)
+            await pause(0.002)
         if self.tasks:
             await asyncio.wait(self.tasks)
 

@@ -7,7 +7,7 @@ import signal
 import pytest
 
 import rig
-from load import Load
+from load import Load, pause
 from rig import wait_until
 
 
@@ -81,7 +81,7 @@ def test_a_stop_under_load_loses_nothing(two):
         fast, slow = Load(a, 900), Load(a, 100, path=lambda _: "/slow/3")
         stopped = asyncio.Event()
         loads = [asyncio.create_task(load.run(until=stopped)) for load in (fast, slow)]
-        await asyncio.sleep(4)
+        await pause(4)
         process.send(signal.SIGTERM)
         await asyncio.to_thread(process.wait)
         stopped.set()

@@ -6,7 +6,7 @@ import json
 import pytest
 
 import rig
-from load import Load
+from load import Load, pause
 
 MIB = 1 << 20
 
@@ -73,7 +73,7 @@ async def follow(script):
     """Runs each step at its second; they may block, since they are of another thread."""
     began = asyncio.get_running_loop().time()
     for second, step, *arguments in script:
-        await asyncio.sleep(began + second - asyncio.get_running_loop().time())
+        await pause(began + second - asyncio.get_running_loop().time())
         await asyncio.to_thread(step, *arguments)
 
 
@@ -95,7 +95,7 @@ def test_a_minute_of_faults(proxy, fleet):
         steps = asyncio.create_task(follow(script))
         running = asyncio.create_task(load.run(60))
         for second in (3, 58):
-            await asyncio.sleep(second - sum(m[0] for m in memory))
+            await pause(second - sum(m[0] for m in memory))
             memory.append((second, rig.private_memory(worker)))
         await running
         await steps

@@ -19,6 +19,12 @@ import re
 import sys
 
 
+async def pause(seconds):
+    over = asyncio.Event()
+    asyncio.get_running_loop().call_later(seconds, over.set)
+    await over.wait()
+
+
 class Upstream:
     def __init__(self, name):
         self.name, self.pace = name, 0.0
@@ -33,11 +39,11 @@ class Upstream:
     async def delay(self, path):
         slow = re.match(r"/slow/([0-9.]+)", path)
         if slow:
-            await asyncio.sleep(float(slow.group(1)))
+            await pause(float(slow.group(1)))
         if self.pace == "hang":
             await asyncio.Event().wait()
         if self.pace:
-            await asyncio.sleep(self.pace)
+            await pause(self.pace)
 
     async def serve(self, reader, writer):
         self.connections += 1

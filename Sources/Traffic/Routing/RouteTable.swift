@@ -1,4 +1,4 @@
-package import RegularExpressions
+import RegularExpressions
 
 /// What a route is chosen by. Everything points into the received head.
 package struct RouteQuery {
