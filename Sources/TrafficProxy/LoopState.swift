@@ -293,6 +293,7 @@ final class LoopState {
   private var stats: [String: RouteStats] = [:]
   var mirrorStats: [String: MirrorStats] = [:]
   private var isTurnEnding = false
+  private var isPublishing = false
   /// Which of how many loops this is.
   let place: (index: Int, count: Int)
 
@@ -382,10 +383,19 @@ final class LoopState {
     return found
   }
 
-  /// Publishes what was recorded, once this turn of the loop is over.
+  /// Publishes what was recorded soon: whoever takes it is woken for many records at once.
   func accessChanged() {
-    if access.pendingBytes >= 64 << 10 { access.publish() } else { endTurnLater() }
+    if access.pendingBytes >= 256 << 10 { return access.publish() }
+    guard !isPublishing else { return }
+    isPublishing = true
+    eventLoop.assumeIsolated().scheduleTask(in: Self.gatheringTime) { [self] in
+      isPublishing = false
+      access.publish()
+    }
   }
+
+  /// The longest that an access record waits for others.
+  private static let gatheringTime = TimeAmount.milliseconds(20)
 
   /// Everything that became ready in this turn of the loop is dealt with before its end.
   func endTurnLater() {
@@ -396,7 +406,6 @@ final class LoopState {
 
   private func endTurn() {
     while let handler = dirty.popLast() { handler.flushNow() }
-    access.publish()
     isTurnEnding = false
   }
 }
