@@ -261,18 +261,13 @@ package final class TrafficProxy: Sendable {
   private func serve(_ connection: CInt, _ id: ListenerID) async {
     guard let worker = workers.randomElement() else { return }
     let watermark = state.withLock { $0.snapshot.configuration.watermark }
+    let state = worker.state
     let bootstrap = ClientBootstrap(group: worker.eventLoop)
       .channelOption(.writeBufferWaterMark, value: .init(low: max(1, watermark / 2), high: watermark))
-    let state = worker.state
-    let served = bootstrap.withConnectedSocket(connection).flatMapThrowing { channel in
-      do {
-        try Self.accept(channel, state.value, id)
-      } catch {
-        channel.close(promise: nil)
-        throw error
+      .channelInitializer { channel in
+        channel.eventLoop.makeCompletedFuture { try Self.accept(channel, state.value, id) }
       }
-    }
-    try? await served.get()
+    _ = try? await bootstrap.withConnectedSocket(connection).get()
   }
 
   /// New exchanges use the new configuration; listeners are opened and closed by the caller, closed ones before this.

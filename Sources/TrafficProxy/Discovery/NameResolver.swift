@@ -68,9 +68,11 @@ final class NameResolver: Sendable {
       for name in names { found[name] = .failure(Failure(text: "the resolver cannot start")) }
       return
     }
+    let files = open("f")
+    defer { if let files { ares_destroy(files) } }
     var queries: [(name: String, query: AddressQuery)] = []
     for name in names {
-      let local = Self.numeric(name).map { [$0] } ?? Self.hostsFile(channel, name)
+      let local = Self.numeric(name).map { [$0] } ?? files.map { Self.hostsFile($0, name) } ?? []
       if !local.isEmpty {
         found[name] = .success(Answer(addresses: local, lifetime: Self.hostsLifetime))
       } else {
@@ -87,8 +89,10 @@ final class NameResolver: Sendable {
     for (name, query) in queries { found[name] = query.result }
   }
 
-  private static func ask(_ channel: ares_channel, _ name: String, _ inOrder: Bool) -> AddressQuery {
-    let query = AddressQuery(inOrder: inOrder)
+  private static func ask(
+    _ channel: ares_channel, _ name: String, _ inOrder: Bool, sorts: Bool = true
+  ) -> AddressQuery {
+    let query = AddressQuery(sorts: sorts && !inOrder)
     var hints = ares_addrinfo_hints()
     hints.ai_family = AF_UNSPEC
     hints.ai_flags = inOrder ? 0 : ARES_AI_NOSORT
@@ -125,14 +129,14 @@ final class NameResolver: Sendable {
 
   // MARK: c-ares
 
-  private func open() -> ares_channel? {
+  /// `lookups`: `b` asks servers (the hosts file was read by then), `f` reads the hosts file.
+  private func open(_ lookups: String = "b") -> ares_channel? {
     var options = ares_options()
     // Milliseconds; doubled with each try.
     options.timeout = 1500
     options.tries = Self.tries
     var channel: ares_channel?
-    let isOpen = "b".withCString { lookups in
-      // The hosts file was asked by then.
+    let isOpen = lookups.withCString { lookups in
       options.lookups = UnsafeMutablePointer(mutating: lookups)
       return ares_init_options(&channel, &options, ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_LOOKUPS)
     }
@@ -155,24 +159,12 @@ final class NameResolver: Sendable {
     return withUnsafeBytes(of: word) { try? SocketAddress(packedIPAddress: ByteBuffer(bytes: $0), port: 0) }
   }
 
-  private static func hostsFile(_ channel: ares_channel, _ name: String) -> [SocketAddress] {
-    var addresses: [SocketAddress] = []
-    for family in [AF_INET, AF_INET6] {
-      var entry: UnsafeMutablePointer<hostent>?
-      guard ares_gethostbyname_file(channel, name, family, &entry) == ARES_SUCCESS, let entry else { continue }
-      defer { ares_free_hostent(entry) }
-      var list = entry.pointee.h_addr_list
-      while let raw = list?.pointee {
-        let bytes = UnsafeRawBufferPointer(start: raw, count: Int(entry.pointee.h_length))
-        if let address = try? SocketAddress(packedIPAddress: ByteBuffer(bytes: bytes), port: 0),
-          !addresses.contains(address)
-        {
-          addresses.append(address)
-        }
-        list = list?.successor()
-      }
-    }
-    return addresses
+  /// What the hosts file says of a name, all its lines in their order.
+  private static func hostsFile(_ files: ares_channel, _ name: String) -> [SocketAddress] {
+    // Without servers to ask the answer is there on return.
+    let query = ask(files, name, false, sorts: false)
+    guard query.isDone, case .success(let answer) = query.result else { return [] }
+    return answer.addresses
   }
 
   /// Lets the channel's sockets be read and written until `isDone`; false when the time is up before.
@@ -222,13 +214,14 @@ final class NameResolver: Sendable {
 
   /// Not Sendable: lives and ends within one call.
   private final class AddressQuery {
-    private let inOrder: Bool
+    /// IPv4 first, and in the order of their texts; else as they came.
+    private let sorts: Bool
     private(set) var isDone = false
     /// The time is up, and somebody has not answered.
     var isLate = false
     private(set) var result = Result<Answer, Failure>.failure(silence)
 
-    init(inOrder: Bool) { self.inOrder = inOrder }
+    init(sorts: Bool) { self.sorts = sorts }
 
     func take(_ status: CInt, _ list: UnsafeMutablePointer<ares_addrinfo>?, timeouts: CInt) {
       isDone = true
@@ -257,7 +250,7 @@ final class NameResolver: Sendable {
         result = .failure(Failure(text: "no addresses"))
         return
       }
-      if !inOrder { addresses = NameResolver.sorted(addresses) }
+      if sorts { addresses = NameResolver.sorted(addresses) }
       // Of two questions one was answered, and the other never.
       let isAlike = !addresses.contains { $0.protocol != addresses[0].protocol }
       let isPartial = isAlike && (isLate || timeouts >= NameResolver.tries)
