@@ -36,7 +36,11 @@ import Testing
     #expect(try Self.run(scratch, pipe: app.reader, appends: 0) == 0)
     close(app.reader)
     let found = try messages(scratch)
-    // What was appended and not taken out comes once more; nothing is missing, and no line is torn.
-    #expect(found == ["1", "2", "1", "2", "3", "4", "1", "2", "3", "4", "half", "5"])
+    // What was appended and not taken out comes once more, and so does what the store had written and not acknowledged
+    // when the process was killed; nothing is missing, and no line is torn.
+    let lines = ["1", "2", "3", "4", "half", "5"]
+    #expect(found.suffix(6) == lines[...])
+    #expect(found.allSatisfy(lines.contains))
+    #expect(found.count >= 12 && found.count <= 20)
   }
 }
