@@ -25,7 +25,7 @@ extension TrafficProxy {
   package func setDraining(_ listeners: [ListenerID], _ isDraining: Bool) {
     for id in listeners { shared.openConnections(of: id).isDraining.store(isDraining, ordering: .relaxed) }
     guard isDraining else { return }
-    eachLoop { loop in
+    shared.onEveryLoop { loop in
       for id in listeners { if let listener = loop.listeners[id] { loop.endConnections(of: listener) } }
     }
   }

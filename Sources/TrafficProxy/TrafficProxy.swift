@@ -158,14 +158,6 @@ package final class TrafficProxy: Sendable {
     try AcceptChain(loop, listener, channel).begin(channel)
   }
 
-  /// Runs that on every event loop, not waiting for it.
-  func eachLoop(_ work: @escaping @Sendable (LoopState) -> Void) {
-    for worker in workers {
-      let state = worker.state
-      worker.eventLoop.execute { work(state.value) }
-    }
-  }
-
   /// True once responses of that direction carry `Connection: close`.
   package func isDraining(_ direction: Direction) -> Bool { shared.isDraining(direction) }
 
@@ -175,7 +167,7 @@ package final class TrafficProxy: Sendable {
     case .inbound: shared.drainingInbound.store(true, ordering: .relaxed)
     case .outbound: shared.drainingOutbound.store(true, ordering: .relaxed)
     }
-    eachLoop { loop in
+    shared.onEveryLoop { loop in
       for downstream in loop.multiplexed.values
       where downstream.listener.compiled.direction == direction { downstream.drain() }
     }
@@ -284,7 +276,7 @@ package final class TrafficProxy: Sendable {
     }
     Task { [tls] in await tls.follow(snapshot.tls, generation: generation) }
     followKeys(generation)
-    eachLoop { $0.apply(snapshot) }
+    shared.onEveryLoop { $0.apply(snapshot) }
     followClusters()
   }
 
