@@ -84,14 +84,21 @@ def open_files_for(count):
 
 # MARK: many
 
-# Opens COUNT connections, sends each TEXT, prints a line, and waits for the end of its input.
+# Opens COUNT connections, sends each TEXT, prints a line, and waits for the end of its input. After each 250 it asks
+# for a page: a listener accepts in order, so the answer says that the connections before it have left its queue. One
+# that overflows would leave connections that only their client believes in.
 HOLDER = """
 import resource, socket, sys
 port, count, text = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3].encode().decode("unicode_escape").encode()
 _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
 resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, count + 64), hard))
 held = []
-for _ in range(count):
+for number in range(count):
+    if number % 250 == 249:
+        with socket.create_connection(("127.0.0.1", port), timeout=30) as asking:
+            asking.sendall(b"GET / HTTP/1.1\\r\\nHost: a\\r\\nConnection: close\\r\\n\\r\\n")
+            while asking.recv(65536):
+                pass
     held.append(socket.create_connection(("127.0.0.1", port), timeout=30))
     if text:
         held[-1].sendall(text)
