@@ -1,3 +1,5 @@
+import Logs
+
 extension KeyTable {
   static let logs: [Key] = [
     .key(
@@ -26,17 +28,38 @@ extension KeyTable {
       .key("start", .choice(["end", "beginning"]), "end", "Where a file seen for the first time is read from.")
         .only(with: "files"),
       .key("rotate_wait", .duration, "5s", "A rotated file is still read for this long.").only(with: "files"),
+      .key("fingerprint", .size, "1KiB", "So many bytes of a file's beginning tell which file it is.").only(
+        with: "files"),
       .key(
-        "parse",
-        .leafOr(
-          .choice(["auto", "json", "logfmt", "none"], planned: ["cri", "docker", "syslog"]),
-          .record(Key.planned("regex"))),
+        "parse", .leafOr(.choice(["auto", "json", "logfmt", "cri", "docker", "syslog", "none"]), .record(parsing)),
         "auto", "How a line becomes a record."),
       .key(
-        "multiline", .choice(["none"], planned: ["auto", "java", "python", "go", "ruby", "node"]), "none",
-        "How lines are joined."),
+        "multiline", .leafOr(.choice(["none"] + TraceLanguages.names.map(\.name)), .record(multiline)), "none",
+        "How lines are joined: stack traces of a language, `auto` for all of them, or what begins a record."),
+      .key("timestamp", .record(timestamp), nil, "Which time of a record is its time, and how it is written."),
       .key("max_record", .size, "1MiB", "A longer line is cut into records of this size."),
-    ] + Key.planned("fingerprint", "fifo", "listen", "format", "timestamp")
+    ] + Key.planned("fifo", "listen", "format")
+
+  private static let parsing: [Key] = [
+    .key(
+      "regex", .text, nil, "A Perl-compatible expression; its named groups become fields, `message` is the line.",
+      required: true)
+  ]
+
+  private static let multiline: [Key] = [
+    .key("start", .text, nil, "A Perl-compatible expression: a line that it matches begins a record.", required: true),
+    .key("timeout", .interval, "1s", "A record that got no line for this long is whole."),
+  ]
+
+  private static let timestamp: [Key] = [
+    .key(
+      "field", .text, nil,
+      "The field; `@timestamp`, `timestamp`, `time`, `ts` and the beginning of a text line when absent."),
+    .key(
+      "format", .text, "rfc3339",
+      "`rfc3339`, `epoch`, `epoch_ms`, `epoch_us`, `epoch_ns`, or strftime sequences, with `%f` for a second's digits."),
+    .key("zone", .text, "local", "`local`, `UTC` or `+02:00`: where times are from that do not say it."),
+  ]
 
   static let levels = ["trace", "debug", "info", "warn", "error", "fatal"]
 

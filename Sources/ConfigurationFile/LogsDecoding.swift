@@ -43,7 +43,7 @@ extension ConfigurationDecoder {
   private func source(_ name: String, _ view: TreeView) -> LogSourceConfiguration? {
     guard let input = input(name, view) else { return nil }
     var source = LogSourceConfiguration(name: name, input: input)
-    view["parse"].choice(LogSourceConfiguration.Parser.self).assign(to: &source.parser)
+    reading(view, &source)
     view["max_record"].size.assign(to: &source.maxRecord)
     if source.maxRecord < 1024 || source.maxRecord > 64 << 20 {
       view["max_record"].error("`\(view.path).max_record` is out of range", "write a size from 1KiB to 64MiB")
@@ -64,9 +64,13 @@ extension ConfigurationDecoder {
       files.exclude = view["exclude"].elements.compactMap(\.filePath)
       files.fromBeginning = view["start"].text == "beginning"
       view["rotate_wait"].duration.assign(to: &files.rotateWait)
+      view["fingerprint"].size.assign(to: &files.fingerprint)
+      if !(16...FileCheckpoint.headLimit).contains(files.fingerprint) {
+        view["fingerprint"].error("`\(view.path).fingerprint` is out of range", "write a size from 16B to 64KiB")
+      }
       return .files(files)
     }
-    for key in ["exclude", "start", "rotate_wait"] where view[key].exists {
+    for key in ["exclude", "start", "rotate_wait", "fingerprint"] where view[key].exists {
       view[key].error("`\(view[key].path)` is for `files` only", "remove it, or add `files`")
     }
     switch kind {

@@ -27,8 +27,9 @@ final class AppStream {
   private let buffer = ByteArena(capacity: 4096)
   private var partial = 0
   private var waitingSince: Int64 = 0
-  /// Bytes of a partial line still in the pipe.
+  /// Bytes that are not spooled yet because more belongs to them: look again soon.
   private(set) var waiting = 0
+  private var memory = GroupMemory()
 
   init?(_ descriptor: CInt, _ stream: LogStream, shipper: LineShipper, directory: String) {
     var info = stat()
@@ -77,7 +78,8 @@ final class AppStream {
     if copied < 0 {
       guard errno == EAGAIN || errno == EINTR else { return .ended }
       waiting = 0
-      return atEnd && partial > 0 ? finishLine(0, then: .idle) : .idle
+      if atEnd, partial > 0 { return finishLine(0, then: .idle) }
+      return memory.isHeld && partial > 0 ? shipHeld() : .idle
     }
     if copied == 0 {
       waiting = 0
@@ -86,8 +88,10 @@ final class AppStream {
     guard fill(copied) else { return .blocked }
     let fresh = buffer.bytes.part(partial..<partial + copied)
     if let last = fresh.lastOffset(of: 0x0A) {
-      waitingSince = 0
-      return shipLines(partial + last + 1, rest: copied - last - 1)
+      return shipLines(partial + last + 1, copied, isLast: closed || atEnd)
+    }
+    if memory.isHeld, let last = buffer.bytes.lastOffset(of: 0x0A) {
+      return shipLines(last + 1, copied, isLast: closed || atEnd)
     }
     if partial + copied > shipper.maxRecord { return shipLongLine(copied) }
     if closed || atEnd { return finishLine(copied, then: .progressed) }
@@ -106,31 +110,59 @@ final class AppStream {
     return done == count
   }
 
-  private func shipLines(_ length: Int, rest: Int) -> Step {
-    let safe = shipper.ship(buffer.bytes.part(0..<length), stream: stream, identity: identity, offset: offset)
+  private func shipLines(_ length: Int, _ copied: Int, isLast: Bool) -> Step {
+    let shipped = shipper.ship(
+      buffer.bytes.part(0..<length), stream: stream, identity: identity, offset: offset, &memory)
+    let safe = shipped.safe
+    if safe == 0, !shipped.isBlocked {
+      // Lines that wait for more of their kind.
+      return isLast ? finishLine(copied, then: .progressed) : wait(copied)
+    }
     guard safe > 0 else { return .blocked }
+    waitingSince = 0
     if safe <= partial {
-      // Only parts of a line above the limit went; the rest of the beginning stays in the file.
+      // A part of what had left the pipe went; the rest of it stays in the file.
       guard StateFile.replace(partialPath, buffer.bytes.part(safe..<partial)) else { return .blocked }
       buffer.truncate(to: partial)
       buffer.removeFirst(safe)
       partial -= safe
       offset += UInt64(safe)
-      return .blocked
+      return shipped.isBlocked ? .blocked : .progressed
     }
     if partial > 0 { unlink(partialPath) }
     take(safe - partial)
     offset += UInt64(safe)
+    waiting = shipped.isBlocked ? 0 : buffer.count - safe
     forget()
-    waiting = safe == length ? rest : 0
-    return safe == length ? .progressed : .blocked
+    return shipped.isBlocked ? .blocked : .progressed
+  }
+
+  /// Lines of a group that have left the pipe, when nothing new is in it.
+  private func shipHeld() -> Step {
+    waiting = partial
+    guard let last = buffer.bytes.lastOffset(of: 0x0A) else { return .idle }
+    let shipped = shipper.ship(
+      buffer.bytes.part(0..<last + 1), stream: stream, identity: identity, offset: offset, &memory)
+    guard shipped.safe > 0 else { return shipped.isBlocked ? .blocked : .idle }
+    if shipped.safe == partial {
+      unlink(partialPath)
+      forget()
+      waiting = 0
+    } else {
+      guard StateFile.replace(partialPath, buffer.bytes.part(shipped.safe..<partial)) else { return .blocked }
+      buffer.truncate(to: partial)
+      buffer.removeFirst(shipped.safe)
+      partial -= shipped.safe
+    }
+    offset += UInt64(shipped.safe)
+    return .progressed
   }
 
   private func finishLine(_ copied: Int, then step: Step) -> Step {
     let length = partial + copied
-    let safe = shipper.ship(
-      buffer.bytes.part(0..<length), stream: stream, identity: identity, offset: offset, final: true)
-    guard safe == length else { return .blocked }
+    let shipped = shipper.ship(
+      buffer.bytes.part(0..<length), stream: stream, identity: identity, offset: offset, final: true, &memory)
+    guard shipped.safe == length else { return .blocked }
     if partial > 0 { unlink(partialPath) }
     take(copied)
     offset += UInt64(length)
@@ -153,11 +185,10 @@ final class AppStream {
   /// A line's beginning: left in the pipe while it is short and young.
   private func wait(_ copied: Int) -> Step {
     let now = Clock.monotonic()
+    waiting = partial + copied
+    guard copied > 0 else { return .idle }
     if waitingSince == 0 { waitingSince = now }
-    guard copied >= window / 4 || now - waitingSince > 1_000_000_000 else {
-      waiting = copied
-      return .idle
-    }
+    guard copied >= window / 4 || now - waitingSince > 1_000_000_000 else { return .idle }
     let fd = open(partialPath, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o600)
     guard fd >= 0 else { return .blocked }
     defer { close(fd) }
@@ -167,7 +198,7 @@ final class AppStream {
     }
     take(copied)
     partial += copied
-    waiting = 0
+    waiting = memory.isHeld ? partial : 0
     waitingSince = 0
     return .progressed
   }
@@ -198,11 +229,15 @@ final class AppStream {
     }
     let length = ended || atEnd ? buffer.count : (buffer.bytes.lastOffset(of: 0x0A) ?? -1) + 1
     if length > 0 {
-      let safe = shipper.ship(
-        buffer.bytes.part(0..<length), stream: stream, identity: identity, offset: offset, final: ended)
-      offset += UInt64(safe)
-      buffer.removeFirst(safe)
-      if safe < length { return .blocked }
+      let shipped = shipper.ship(
+        buffer.bytes.part(0..<length), stream: stream, identity: identity, offset: offset, final: ended || atEnd,
+        &memory
+      )
+      offset += UInt64(shipped.safe)
+      buffer.removeFirst(shipped.safe)
+      waiting = memory.isHeld ? 1 : 0
+      if shipped.isBlocked { return .blocked }
+      if shipped.safe == 0 { return ended ? .ended : .idle }
     } else if buffer.count > shipper.maxRecord {
       let safe = shipper.shipBeginning(of: buffer.bytes, stream: stream, identity: identity, offset: offset)
       guard safe > 0 else { return .blocked }

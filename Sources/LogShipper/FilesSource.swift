@@ -25,6 +25,7 @@ final class FilesSource {
     var active: Int64 = 0
     /// Nanoseconds since 1970 of the last change seen: a truncated file may have grown to its old size again.
     var modified: Int64 = .min
+    var memory = GroupMemory()
   }
 
   let name: String
@@ -178,7 +179,7 @@ final class FilesSource {
   }
 
   private func checkContinuity(_ file: inout Followed, _ size: Int) {
-    let limit = FileCheckpoint.headLimit
+    let limit = max(input.fingerprint, file.mark.headLength)
     var head = [UInt8](repeating: 0, count: limit)
     let count = max(0, pread(file.descriptor, &head, limit, 0))
     head.withUnsafeBytes { bytes in
@@ -187,6 +188,7 @@ final class FilesSource {
         file.mark.identity = UInt64.random(in: 1...UInt64.max)
         file.mark.offset = 0
         file.mark.headLength = 0
+        file.memory = GroupMemory()
         changed = true
       }
       if count > file.mark.headLength {
@@ -198,28 +200,40 @@ final class FilesSource {
   }
 
   private func readLines(_ file: inout Followed, _ size: Int) -> Bool {
-    var want = 256 << 10
+    let longest = shipper.maxRecord + (64 << 10)
+    var want = min(256 << 10, longest)
     while true {
       buffer.removeAll()
       let n = pread(file.descriptor, buffer.reserve(want), want, off_t(file.mark.offset))
       guard n > 0 else { return false }
       buffer.advance(n)
+      let isAll = n < want || want == longest
       if let last = buffer.bytes.lastOffset(of: 0x0A) {
-        return advance(&file, shipLines(file, last + 1), wanted: last + 1) && file.mark.offset < size
-      }
-      if n > shipper.maxRecord {
+        let shipped = shipLines(&file, last + 1, final: false)
+        if shipped.isBlocked || shipped.safe > 0 {
+          _ = advance(&file, shipped.safe, wanted: 1)
+          return !shipped.isBlocked && file.mark.offset + (last + 1 - shipped.safe) < size
+        }
+        // Lines that wait for others of their record: as many as a record may have, and as long as it may take.
+        if isAll {
+          guard n == want else { return false }
+          return advance(&file, shipLines(&file, last + 1, final: true).safe, wanted: 1)
+        }
+      } else if n > shipper.maxRecord {
         let safe = shipper.shipBeginning(
           of: buffer.bytes, stream: .none, identity: file.mark.identity, offset: UInt64(file.mark.offset))
         return advance(&file, safe, wanted: 1)
+      } else if isAll {
+        return false
       }
-      guard n == want else { return false }
-      want = shipper.maxRecord + (64 << 10)
+      want = longest
     }
   }
 
-  private func shipLines(_ file: Followed, _ length: Int) -> Int {
+  private func shipLines(_ file: inout Followed, _ length: Int, final: Bool) -> Shipped {
     shipper.ship(
-      buffer.bytes.part(0..<length), stream: .none, identity: file.mark.identity, offset: UInt64(file.mark.offset))
+      buffer.bytes.part(0..<length), stream: .none, identity: file.mark.identity, offset: UInt64(file.mark.offset),
+      final: final, &file.memory)
   }
 
   private func advance(_ file: inout Followed, _ safe: Int, wanted: Int) -> Bool {
@@ -233,9 +247,9 @@ final class FilesSource {
   /// The unfinished last line of a file that was rotated away or deleted.
   private func finishLine(_ file: inout Followed, _ now: Int64) {
     guard file.gone != 0, now - max(file.gone, file.active) > input.rotateWait.inNanoseconds, buffer.count > 0,
-      buffer.bytes.firstOffset(of: 0x0A) == nil
+      buffer.bytes.firstOffset(of: 0x0A) == nil || file.memory.isHeld
     else { return }
-    _ = advance(&file, shipLines(file, buffer.count), wanted: buffer.count)
+    _ = advance(&file, shipLines(&file, buffer.count, final: true).safe, wanted: buffer.count)
   }
 
   /// At the end of a file: one that was rotated away or deleted gives its last line and is let go after a while.

@@ -67,6 +67,14 @@ final class IntakeContext: Sendable {
   }
 }
 
+/// How far the spool took what a source showed it.
+struct Shipped {
+  /// Bytes from the start of what was shown that are safe.
+  var safe: Int
+  /// The spool cannot take more now.
+  var isBlocked: Bool
+}
+
 /// Makes records of a source's lines and puts them in the spool. Owned by the source thread.
 final class LineShipper {
   static let batchLimit = 512 << 10
@@ -79,13 +87,31 @@ final class LineShipper {
   private let overflow: Counter
   private let filtered: Counter
   private let split: Counter
+  private let foreign: Counter
+  private let joined: Counter
+  private let groups: LineGroups?
+  private let pattern: PatternReader?
+  private let zone: TimestampFormat.Zone
+  private let isSyslog: Bool
+  private let fields = ByteArena()
+  /// Of the batch that is filled now.
+  private var pendingJoined: UInt64 = 0
+  private var pendingForeign: UInt64 = 0
 
   init(
     _ source: LogSourceConfiguration, _ transforms: [LogTransform], _ context: IntakeContext, _ metrics: MetricRegistry
   ) {
     self.context = context
     maxRecord = max(1024, source.maxRecord)
-    encoder = RecordEncoder(source: source.name, parser: source.parser, transforms: transforms)
+    let isPlain = [.auto, .json, .logfmt, .none].contains(source.parser) && source.pattern == nil
+    encoder = RecordEncoder(
+      source: source.name, parser: isPlain ? source.parser : .auto, transforms: transforms, timestamp: source.timestamp)
+    groups = LineGroups(
+      envelope: source.parser == .cri ? .cri : source.parser == .docker ? .docker : .none, multiline: source.multiline,
+      limit: maxRecord)
+    pattern = source.pattern.map { PatternReader($0) }
+    isSyslog = source.parser == .syslog && source.pattern == nil
+    zone = source.zone
     builder = SpoolBatchBuilder(source: source.name)
     let label = Label("source", source.name)
     records = metrics.counter("outrider_log_records_total", "Records put in the spool.", [label])
@@ -95,11 +121,24 @@ final class LineShipper {
     overflow = metrics.counter(dropped, help, [label, Label("reason", "spool_full")])
     filtered = metrics.counter(dropped, help, [label, Label("reason", "transform")])
     split = metrics.counter("outrider_log_split_total", "Parts of lines above max_record.", [label])
+    foreign = metrics.counter(
+      "outrider_log_unparsed_total", "Lines that did not have the form that `parse` names; kept as text.", [label])
+    joined = metrics.counter("outrider_log_joined_total", "Records made of several lines.", [label])
   }
 
-  /// Spools whole lines: `region` ends in LF, or at the end of the source's last line when `final`. Returns how many
-  /// bytes from its start are safe; fewer than all when the spool cannot take more now.
-  func ship(_ region: Bytes, stream: LogStream, identity: UInt64, offset: UInt64, final: Bool = false) -> Int {
+  /// Spools whole lines: `region` ends in LF, or at the end of the source's last line when `final`. `memory` is the
+  /// stream's own. What is not safe must be shown again: the spool could not take it, or lines wait for others that
+  /// belong to them.
+  func ship(
+    _ region: Bytes, stream: LogStream, identity: UInt64, offset: UInt64, final: Bool = false,
+    _ memory: inout GroupMemory
+  ) -> Shipped {
+    if let groups { return ship(region, groups, stream, identity, offset, final, &memory) }
+    let safe = shipLines(region, stream, identity, offset)
+    return Shipped(safe: safe, isBlocked: safe < region.count)
+  }
+
+  private func shipLines(_ region: Bytes, _ stream: LogStream, _ identity: UInt64, _ offset: UInt64) -> Int {
     let redactor = context.redactor.withLock { $0 }
     let arrival = Clock.now()
     var safe = 0
@@ -124,6 +163,60 @@ final class LineShipper {
     return flush(identity, offset, safe, at, arrival) ? at : safe
   }
 
+  /// The same for lines that a runtime wrapped, or that are joined.
+  private func ship(
+    _ region: Bytes, _ groups: LineGroups, _ stream: LogStream, _ identity: UInt64, _ offset: UInt64, _ final: Bool,
+    _ memory: inout GroupMemory
+  ) -> Shipped {
+    let redactor = context.redactor.withLock { $0 }
+    let arrival = Clock.now()
+    groups.scan(region, at: offset, now: Clock.monotonic(), final: final, &memory)
+    var safe = 0
+    var isBlocked = false
+    builder.reset()
+    for index in groups.groups.indices where groups.groups[index].isWhole {
+      let group = groups.groups[index]
+      let text = groups.text(index, of: region)
+      if text.firstOffset(of: 0x0A) != nil { pendingJoined += 1 }
+      if group.isForeign { pendingForeign += 1 }
+      addGroup(text, group, group.start - safe, group.stream ?? stream, arrival, redactor)
+      groups.ship(index)
+      if builder.arena.count >= Self.batchLimit {
+        let reach = groups.reach(region.count)
+        guard flush(identity, offset, safe, reach, arrival) else {
+          isBlocked = true
+          break
+        }
+        groups.store()
+        safe = reach
+      }
+    }
+    if !isBlocked {
+      let reach = groups.reach(region.count)
+      if flush(identity, offset, safe, reach, arrival) {
+        groups.store()
+        safe = reach
+      } else {
+        isBlocked = true
+      }
+    }
+    groups.finish(safe, at: offset, &memory)
+    return Shipped(safe: safe, isBlocked: isBlocked)
+  }
+
+  private func addGroup(
+    _ text: Bytes, _ group: LineGroups.Group, _ delta: Int, _ stream: LogStream, _ arrival: Int64, _ redactor: Redactor?
+  ) {
+    var at = 0
+    while text.count - at > maxRecord {
+      let length = cut(text.part(at..<text.count), redactor)
+      add(text.part(at..<at + length), delta + at, stream, arrival, truncated: true, redactor, time: group.time)
+      at += length
+    }
+    add(
+      text.part(at..<text.count), delta + at, stream, arrival, truncated: group.isCut, redactor, time: group.time)
+  }
+
   /// Spools the beginning of a line that is longer than `maxRecord`; returns the length that is safe, 0 when none.
   func shipBeginning(of line: Bytes, stream: LogStream, identity: UInt64, offset: UInt64) -> Int {
     let redactor = context.redactor.withLock { $0 }
@@ -142,17 +235,47 @@ final class LineShipper {
   }
 
   private func add(
-    _ line: Bytes, _ delta: Int, _ stream: LogStream, _ arrival: Int64, truncated: Bool, _ redactor: Redactor?
+    _ line: Bytes, _ delta: Int, _ stream: LogStream, _ arrival: Int64, truncated: Bool, _ redactor: Redactor?,
+    time: Int64? = nil
   ) {
     if truncated { split.add() }
+    let (line, time) = truncated ? (line, time) : read(line, arrival, time)
     let kept = builder.add(delta: delta) {
-      encoder.encode(line, stream: stream, arrival: arrival, truncated: truncated, redactor: redactor, into: $0)
+      encoder.encode(
+        line, stream: stream, arrival: arrival, truncated: truncated, time: time, redactor: redactor, into: $0)
     }
     if !kept { filtered.add() }
   }
 
+  /// What the encoder is shown in the line's place, valid until the next call, and the time that is known.
+  private func read(_ line: Bytes, _ arrival: Int64, _ time: Int64?) -> (Bytes, Int64?) {
+    if pattern == nil, !isSyslog, groups == nil { return (line, time) }
+    fields.removeAll()
+    fields.release(above: 2 << 20)
+    if let pattern {
+      if pattern.write(line, into: fields) { return (fields.bytes, time) }
+      fields.removeAll()
+      pendingForeign += 1
+    } else if isSyslog {
+      let text = line.last == 0x0D ? line.part(0..<line.count - 1) : line
+      if let found = SyslogMessage.write(text, arrival: arrival, zone: zone, into: fields) {
+        return (fields.bytes, found.time ?? time)
+      }
+      fields.removeAll()
+      pendingForeign += 1
+    } else if line.first == 0x7B, line.firstOffset(of: 0x0A) != nil, JSONScanner.isValid(line) {
+      // JSON over several lines: outside of strings a line's end is only space.
+      for byte in line { fields.append(byte == 0x0A || byte == 0x0D ? 0x20 : byte) }
+      return (fields.bytes, time)
+    }
+    return (line, time)
+  }
+
   private func flush(_ identity: UInt64, _ offset: UInt64, _ start: Int, _ end: Int, _ time: Int64) -> Bool {
-    defer { builder.reset() }
+    defer {
+      builder.reset()
+      (pendingJoined, pendingForeign) = (0, 0)
+    }
     if builder.isEmpty { return true }
     let result = context.spool.append(
       builder, identity: identity, start: offset + UInt64(start), end: offset + UInt64(end), time: time)
@@ -160,6 +283,8 @@ final class LineShipper {
     case .stored:
       records.add(UInt64(builder.count))
       bytes.add(UInt64(end - start))
+      joined.add(pendingJoined)
+      foreign.add(pendingForeign)
       context.countDrops()
       return true
     case .dropped:

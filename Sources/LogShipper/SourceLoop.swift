@@ -45,6 +45,7 @@ final class SourceLoop {
   private var held: [UInt8] = []
   private let accessIdentity = UInt64.random(in: 1...UInt64.max)
   private var accessOffset: UInt64 = 0
+  private var accessMemory = GroupMemory()
 
   init(
     inbox: SourceInbox, context: IntakeContext, checkpoints: String, configuration: LogsConfiguration,
@@ -172,7 +173,9 @@ final class SourceLoop {
     if held.isEmpty { held = access.takeAll() }
     while !held.isEmpty {
       let safe = held.withUnsafeBytes {
-        accessShipper.ship($0, stream: .none, identity: accessIdentity, offset: accessOffset)
+        accessShipper.ship(
+          $0, stream: .none, identity: accessIdentity, offset: accessOffset, final: true, &accessMemory
+        ).safe
       }
       accessOffset += UInt64(safe)
       if safe < held.count {

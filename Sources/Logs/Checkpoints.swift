@@ -34,13 +34,13 @@ package struct FileCheckpoint: Sendable, Equatable {
   package var inode: UInt64
   /// Names this content of the file; a truncated or replaced file gets a new one. The base of deterministic ids.
   package var identity: UInt64
-  /// FNV-64 of the first `headLength` bytes, at most `headLimit`.
+  /// FNV-64 of the first `headLength` bytes; the configuration says how many at most, never more than `headLimit`.
   package var headHash: UInt64
   package var headLength: Int
   package var offset: Int
   package var path: String
 
-  package static let headLimit = 1024
+  package static let headLimit = 64 << 10
 
   package init(
     device: UInt64, inode: UInt64, identity: UInt64, headHash: UInt64, headLength: Int, offset: Int, path: String

@@ -1,3 +1,4 @@
+package import RegularExpressions
 package import Vocabulary
 
 /// Everything the log pipeline is told: validated, defaults filled in.
@@ -24,12 +25,21 @@ package struct LogSourceConfiguration: Sendable, Equatable {
     package var exclude: [String] = []
     package var fromBeginning = false
     package var rotateWait: Duration = .seconds(5)
+    /// Bytes of a file's beginning by which it is known.
+    package var fingerprint = 1024
     package init(globs: [String]) { self.globs = globs }
   }
-  package enum Parser: String, Sendable, CaseIterable { case auto, json, logfmt, none }
+  package enum Parser: String, Sendable, CaseIterable { case auto, json, logfmt, none, cri, docker, syslog }
   package var name: String
   package var input: Input
   package var parser: Parser = .auto
+  /// In place of `parser`: named groups become fields.
+  package var pattern: RegularExpression? = nil
+  /// nil: every line is a record.
+  package var multiline: MultilineConfiguration? = nil
+  package var timestamp: TimestampRule? = nil
+  /// Where times without a zone are from.
+  package var zone: TimestampFormat.Zone = .local
   package var maxRecord = 1 << 20
   package init(name: String, input: Input) {
     self.name = name

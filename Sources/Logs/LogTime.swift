@@ -92,7 +92,7 @@ package enum LogTime {
     return sign * (hours * 3600 + minutes * 60)
   }
 
-  private static func daysIn(_ month: Int, _ year: Int) -> Int {
+  static func daysIn(_ month: Int, _ year: Int) -> Int {
     switch month {
     case 2: (year % 4 == 0 && year % 100 != 0) || year % 400 == 0 ? 29 : 28
     case 4, 6, 9, 11: 30

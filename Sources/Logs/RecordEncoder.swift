@@ -56,10 +56,21 @@ package final class RecordEncoder {
   private var values: [Range<Int>]
   private var cuts: [(Range<Int>, Range<Int>)] = []
   private var stamp: (time: Int64, text: [UInt8]) = (.min, [])
+  /// Where the record's time stands and how it is written, besides the fields that are known.
+  private let timestamp: TimestampRule?
+  private let timeField: [UInt8]?
+  private var timeValue: Range<Int>?
+  /// The time that came with the line, when it has none itself.
+  private var given: Int64?
 
   /// `source` is the source's name as configured.
-  package init(source: String, parser: LogSourceConfiguration.Parser = .auto, transforms: [LogTransform] = []) {
+  package init(
+    source: String, parser: LogSourceConfiguration.Parser = .auto, transforms: [LogTransform] = [],
+    timestamp: TimestampRule? = nil
+  ) {
     self.parser = parser
+    self.timestamp = timestamp
+    timeField = timestamp?.field.map { Array(JSONText.quoted($0).dropFirst().dropLast()) }
     self.source = JSONText.quoted(source)
     var added: [(name: [UInt8], member: [UInt8])] = []
     var removed: [[UInt8]] = []
@@ -89,12 +100,14 @@ package final class RecordEncoder {
   }
 
   /// Appends the record of `line` (without its LF) and an LF. `arrival` is in nanoseconds since 1970.
-  /// Returns nil when a transform drops the record.
+  /// `time` came with the line and holds when the line tells none. Returns nil when a transform drops the record.
   package func encode(
-    _ line: Bytes, stream: LogStream, arrival: Int64, truncated: Bool = false, redactor: Redactor?,
+    _ line: Bytes, stream: LogStream, arrival: Int64, truncated: Bool = false, time: Int64? = nil, redactor: Redactor?,
     into arena: ByteArena
   ) -> RecordMark? {
     var line = line
+    given = time
+    timeValue = nil
     if let last = line.last, last == 0x0D { line = line.part(0..<line.count - 1) }
     if redacts, let redactor {
       redacted.removeAll()
@@ -131,6 +144,7 @@ package final class RecordEncoder {
   private struct Decision { var value: RecordMark? }
 
   private func note(_ key: Bytes, _ value: Range<Int>) {
+    if let timeField, key.count == timeField.count, key.elementsEqual(timeField) { timeValue = value }
     guard lengths & 1 << UInt64(min(63, key.count)) != 0 else { return }
     for index in names.indices where names[index].count == key.count && key.elementsEqual(names[index]) {
       seen |= 1 << UInt64(index)
@@ -159,7 +173,7 @@ package final class RecordEncoder {
     guard let inner else { return nil }
     let level = jsonLevel(line)
     if level < lowest, level != .unknown { return Decision(value: nil) }
-    let time = jsonTime(line)
+    let time = jsonTime(line, arrival) ?? given
     let start = arena.count
     open(arrival, time, stream, level, into: arena)
     if invalid, !has(Key.invalid) { arena.append(",\"invalid_utf8\":true") }
@@ -203,12 +217,20 @@ package final class RecordEncoder {
     return .unknown
   }
 
-  private func jsonTime(_ line: Bytes) -> Int64? {
+  private func jsonTime(_ line: Bytes, _ arrival: Int64) -> Int64? {
+    if let timeValue, let time = ruled(line.part(timeValue), arrival) { return time }
     for index in Key.times where has(index) {
       let value = line.part(values[index])
+      if timestamp != nil, timeField == nil, let time = ruled(value, arrival) { return time }
       if value.count > 2, value[0] == 0x22, let time = LogTime.parse(value.part(1..<value.count - 1)) { return time }
     }
     return nil
+  }
+
+  /// The time that a value tells by the rule; a JSON string may still have its quotes.
+  private func ruled(_ value: Bytes, _ arrival: Int64) -> Int64? {
+    let isQuoted = value.count >= 2 && value.first == 0x22
+    return timestamp?.format.parseWhole(isQuoted ? value.part(1..<value.count - 1) : value, arrival: arrival)
   }
 
   /// Writes the fields that every record begins with, except those that the app's own object holds.
@@ -260,7 +282,9 @@ package final class RecordEncoder {
     if level < lowest, level != .unknown { return nil }
     seen = 0
     let start = arena.count
-    open(arrival, nil, stream, level, into: arena)
+    let own = timestamp.flatMap { $0.field == nil ? $0.format.parse(line, arrival: arrival)?.time : nil }
+    let time = own ?? given
+    open(arrival, time, stream, level, into: arena)
     arena.append(",\"message\":\"")
     let body = arena.count - start
     JSONText.escape(line, into: arena)
@@ -269,7 +293,8 @@ package final class RecordEncoder {
     if invalid { arena.append(",\"invalid_utf8\":true") }
     appendAdded(into: arena)
     arena.append("}\n")
-    return RecordMark(stream: stream, kind: .text, level: level, time: arrival, body: body, truncated: truncated)
+    return RecordMark(
+      stream: stream, kind: .text, level: level, time: time ?? arrival, body: body, truncated: truncated)
   }
 
   private func logfmt(_ line: Bytes, _ stream: LogStream, _ arrival: Int64, invalid: Bool, into arena: ByteArena)
@@ -283,7 +308,12 @@ package final class RecordEncoder {
     }
     if level < lowest, level != .unknown { return nil }
     var time: Int64?
-    for index in Key.times where has(index) && time == nil { time = LogTime.parse(line.part(values[index])) }
+    if let timeValue { time = ruled(line.part(timeValue), arrival) }
+    for index in Key.times where has(index) && time == nil {
+      if timestamp != nil, timeField == nil { time = ruled(line.part(values[index]), arrival) }
+      if time == nil { time = LogTime.parse(line.part(values[index])) }
+    }
+    if time == nil { time = given }
     // The line stands whole in `message`; the other fields of the envelope are ours.
     let own: [Int] = [0, 1, 2, 3, 4, 5, 6, 7]
     let fields = seen

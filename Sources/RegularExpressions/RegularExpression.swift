@@ -60,6 +60,23 @@ package final class RegularExpression: Sendable, Equatable {
 
   deinit { pcre2_code_free_8(code) }
 
+  /// The groups that have names, by index.
+  package var names: [(name: String, index: Int)] {
+    var count: UInt32 = 0
+    var size: UInt32 = 0
+    var table: UnsafePointer<UInt8>?
+    _ = pcre2_pattern_info_8(code, UInt32(PCRE2_INFO_NAMECOUNT), &count)
+    _ = pcre2_pattern_info_8(code, UInt32(PCRE2_INFO_NAMEENTRYSIZE), &size)
+    _ = pcre2_pattern_info_8(code, UInt32(PCRE2_INFO_NAMETABLE), &table)
+    guard let table else { return [] }
+    // Each entry: the index in two octets, high first, and the name with a NUL.
+    let all = (0..<Int(count)).map { entry -> (name: String, index: Int) in
+      let at = table + entry * Int(size)
+      return (String(cString: at + 2), Int(at[0]) << 8 | Int(at[1]))
+    }
+    return all.sorted { $0.index < $1.index }
+  }
+
   package static func == (left: RegularExpression, right: RegularExpression) -> Bool {
     left === right || left.pattern == right.pattern && left.extent == right.extent
   }
@@ -82,15 +99,17 @@ package final class RegularExpression: Sendable, Equatable {
 
 /// What one thread matches with: the limits, and where the last match was.
 package final class MatchWorkspace {
-  /// Matches and groups 1 to 9.
-  private static let pairs: UInt32 = 10
+  /// The match and its groups.
+  private let pairs: Int
   fileprivate let data: OpaquePointer
   fileprivate let context: OpaquePointer
   fileprivate let longest: Int
 
-  /// `steps` bounds the backtracking of one match, `longest` the octets of a subject.
-  package init(steps: Int, longest: Int = .max) {
-    guard let data = pcre2_match_data_create_8(Self.pairs, nil), let context = pcre2_match_context_create_8(nil) else {
+  /// `steps` bounds the backtracking of one match, `longest` the octets of a subject; groups above `groups` are not kept.
+  package init(steps: Int, longest: Int = .max, groups: Int = 9) {
+    pairs = groups + 1
+    guard let data = pcre2_match_data_create_8(UInt32(groups + 1), nil), let context = pcre2_match_context_create_8(nil)
+    else {
       preconditionFailure("out of memory")
     }
     pcre2_set_match_limit_8(context, UInt32(clamping: steps))
@@ -108,7 +127,7 @@ package final class MatchWorkspace {
 
   /// Where that group of the last match is, 0 for the match itself; nil when it took no part in it.
   package func group(_ index: Int) -> Range<Int>? {
-    guard index < min(Int(pcre2_get_ovector_count_8(data)), Int(Self.pairs)),
+    guard index < min(Int(pcre2_get_ovector_count_8(data)), pairs),
       let offsets = pcre2_get_ovector_pointer_8(data)
     else { return nil }
     let (start, end) = (offsets[2 * index], offsets[2 * index + 1])

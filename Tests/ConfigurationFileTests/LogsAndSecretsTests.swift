@@ -8,6 +8,35 @@ import Vocabulary
 @testable import ConfigurationFile
 
 @Suite struct LogsAndSecretsTests {
+  @Test func readingOfSources() throws {
+    let sources = try Workspace.value(
+      """
+      logs:
+        sources:
+          a: { files: /a, parse: cri, multiline: auto, fingerprint: 64B }
+          b: { files: /b, parse: { regex: "^(?<ip>\\\\S+) " }, multiline: { start: "^\\\\d", timeout: 3s } }
+          c: { files: /c, timestamp: { field: when, format: "%d/%b/%Y:%T %z", zone: "-02:30" } }
+      """
+    ).logs.sources.filter { ["a", "b", "c"].contains($0.name) }
+    #expect(sources[0].parser == .cri && sources[0].multiline?.joining == .traces(.all))
+    guard case .files(let files) = sources[0].input else {
+      Issue.record("not files")
+      return
+    }
+    #expect(files.fingerprint == 64)
+    #expect(sources[1].pattern != nil && sources[1].multiline?.timeout == .seconds(3))
+    #expect(sources[2].timestamp?.field == "when" && sources[2].zone == .fixed(-9000))
+  }
+
+  @Test(arguments: [
+    ("parse: { regex: \"(\" }", "is not an expression"), ("parse: { regex: \"a(b)\" }", "names no group"),
+    ("parse: xml", "parse"), ("multiline: perl", "multiline"), ("multiline: { timeout: 1s }", "start"),
+    ("timestamp: { format: never }", "is no format"), ("timestamp: { zone: Mars }", "is no zone"),
+    ("fingerprint: 1MiB", "out of range"),
+  ]) func mistakesInReading(_ text: String, _ complaint: String) {
+    #expect(Workspace.problems("logs: { sources: { a: { files: /a, \(text) } } }").contains(complaint))
+  }
+
   @Test func logs() throws {
     let logs = try Workspace.value(
       """

@@ -63,7 +63,7 @@ import Testing
       "secrets: { stores: { env: {} }, values: { a: { database: db/creds/a } } }", "secrets: { socket: { path: a } }",
       "secrets: { shared_memory: { path: a } }",
       "logs: { sources: { a: { fifo: /a } } }",
-      "telemetry: { metrics: { prometheus: false } }", "logs: { sources: { app: { parse: { regex: a } } } }",
+      "telemetry: { metrics: { prometheus: false } }",
       "secrets: { stores: { env: {} }, files: [{ path: a, value: \"{{ with secret }}\" }] }",
     ] {
       let rendered = Workspace.problems(text)

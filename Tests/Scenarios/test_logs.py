@@ -337,3 +337,45 @@ def test_full_disk_under_the_spool_blocks_and_loses_nothing_accepted(start, pyth
     wait_until(lambda: len(numbers(process.logs())) >= 60000, "every line", every=0.5)
     assert sorted(numbers(process.logs())) == list(range(60000)), "every line once"
     process.stop()
+
+
+TRACE = "Traceback (most recent call last):\n  File \"app.py\", line 1, in <module>\nValueError: line-7-trace"
+
+
+def test_a_stack_trace_is_one_record_even_when_the_worker_is_killed_within_it(start, place):
+    """The app writes the first half of a trace, the worker dies, the app writes the second half."""
+    script = ("echo line-1-start; printf 'Traceback (most recent call last):\\n  File \"app.py\", line 1, in <module>\\n';"
+              "touch half; while [ ! -e go ]; do sleep 0.02; done; echo 'ValueError: line-7-trace'; echo line-9-end; sleep 300")
+    process = start(
+        {"logs": {"sources": {"app": {"multiline": {"start": "^(line-|Traceback)", "timeout": "60s"}}}}},
+        ["sh", "-c", script]).wait_ready()
+    wait_until(lambda: (place / "half").exists(), "half a trace")
+    process.wait_logs(lambda lines: 1 in numbers(lines), "the line before it")
+    first = process.worker()
+    os.kill(first, signal.SIGKILL)
+    wait_until(lambda: process.worker() not in (None, first), "the next worker")
+    (place / "go").touch()
+    lines = process.wait_logs(lambda lines: 7 in numbers(lines), "the trace")
+    assert [json.loads(line)["message"] for line in lines if "Traceback" in line] == [TRACE]
+    process.stop()
+
+
+def test_a_file_of_a_container_runtime(start, place):
+    """Parts of lines are joined, streams told apart, a trace is one record, and the runtime's time holds."""
+    log = place / "c.log"
+    log.write_text(
+        "2026-01-31T12:00:00.5Z stdout P line-1-\n"
+        "2026-01-31T12:00:01Z stderr F Traceback (most recent call last):\n"
+        "2026-01-31T12:00:02Z stdout F whole\n"
+        "2026-01-31T12:00:03Z stderr F   File \"x.py\", line 1\n"
+        "2026-01-31T12:00:04Z stderr F ValueError: line-2-x\n"
+        "2026-01-31T12:00:05Z stdout F {\"n\":\"line-3-x\",\"time\":\"2026-01-31T11:00:00Z\"}\n")
+    source = {"files": [str(log)], "start": "beginning", "parse": "cri", "multiline": {"start": "^(?!  |Value)"}}
+    process = start({"logs": {"sources": {"pod": source}}}, ["sleep", "300"]).wait_ready()
+    lines = process.wait_logs(lambda lines: sorted(numbers(lines)) == [1, 2, 3], "three records")
+    found = {numbers([line])[0]: json.loads(line) for line in lines}
+    assert (found[1]["message"], found[1]["stream"], found[1]["@timestamp"]) == (
+        "line-1-whole", "stdout", "2026-01-31T12:00:00.500Z")
+    assert found[2]["message"].count("\n") == 2 and found[2]["stream"] == "stderr"
+    assert found[3]["time"] == "2026-01-31T11:00:00Z" and found[3]["@timestamp"] == "2026-01-31T11:00:00.000Z"
+    process.stop()

@@ -1,0 +1,70 @@
+import Logs
+import RegularExpressions
+
+/// What comes into the log pipeline from files, pipes and the network.
+enum LogInputTargets {
+  /// However a source's bytes come, every line is in exactly one record, and the position never passes one that is open.
+  static func lineGroups(_ input: UnsafeRawBufferPointer) -> String? {
+    guard let first = input.first else { return nil }
+    var splits = Splits(input)
+    let envelope: Envelope = [.none, .cri, .docker][Int(first % 3)]
+    let languages = first & 4 == 0 ? TraceLanguages.all : TraceLanguages(rawValue: first >> 1 & 127)
+    let limit = first & 8 == 0 ? 64 : 4096
+    guard
+      let groups = LineGroups(
+        envelope: envelope, multiline: MultilineConfiguration(joining: .traces(languages)), limit: limit)
+    else { return "no groups" }
+    let stream = splits.stream
+    var memory = GroupMemory()
+    var (position, arrived, records, octets) = (0, 0, 0, 0)
+    var clock: Int64 = 0
+    while arrived < stream.count {
+      arrived += splits.next(of: stream.count - arrived)
+      clock += Int64(arrived % 7) * 200_000_000
+      let final = arrived == stream.count
+      let shown = stream.part(position..<arrived)
+      let region = final ? shown : shown.part(0..<(shown.lastOffset(of: 0x0A) ?? -1) + 1)
+      groups.scan(region, at: UInt64(position), now: clock, final: final, &memory)
+      for index in groups.groups.indices where groups.groups[index].isWhole {
+        records += 1
+        octets += groups.text(index, of: region).count
+        groups.ship(index)
+      }
+      groups.store()
+      let safe = groups.reach(region.count)
+      groups.finish(safe, at: UInt64(position), &memory)
+      guard safe >= 0, safe <= region.count else { return "safe up to \(safe) of \(region.count)" }
+      position += safe
+    }
+    if position != stream.count { return "\(position) of \(stream.count) octets" }
+    if octets > stream.count { return "\(octets) octets of \(stream.count)" }
+    if envelope == .none {
+      let ends = stream.count { $0 == 0x0A || $0 == 0x0D }
+      if octets + ends + 1 < stream.count { return "\(octets) octets and \(ends) ends of \(stream.count)" }
+    }
+    return nil
+  }
+
+  /// A syslog message is one JSON object, or nothing was written.
+  static func syslog(_ input: UnsafeRawBufferPointer) -> String? {
+    let arena = ByteArena()
+    let arrival: Int64 = 1_769_860_800_000_000_000
+    let found = SyslogMessage.write(input, arrival: arrival, zone: .fixed(0), into: arena)
+    if found == nil { return arena.count == 0 ? nil : "written and not read" }
+    if arena.bytes.contains(0x0A) { return "more than one line" }
+    if UTF8Text.isValid(input), !JSONScanner.isValid(arena.bytes) { return "no JSON: \(arena.bytes.shown)" }
+    return nil
+  }
+
+  /// A format that takes a text says where its time ends.
+  static func timestamp(_ input: UnsafeRawBufferPointer) -> String? {
+    let formats =
+      TimestampFormat.words + ["%d/%b/%Y:%H:%M:%S %z", "%a %b %e %I:%M:%S %p %Z %Y", "%y%j%T.%f", "%s", "%H:%M"]
+    for name in formats {
+      guard let format = TimestampFormat(name, zone: .fixed(3600)) else { return "\(name) is no format" }
+      if let (_, length) = format.parse(input, arrival: 0), length > input.count { return "\(name) took \(length)" }
+    }
+    _ = TimestampFormat(input.part(0..<min(input.count, 64)).text, zone: .fixed(0))?.parse(input, arrival: 0)
+    return nil
+  }
+}
