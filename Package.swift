@@ -21,7 +21,7 @@ let cryptoExtras = Target.Dependency.product(name: "CryptoExtras", package: "swi
 
 /// libFuzzer's archive: with it, `make fuzz` adds its program and measures which ways inputs take through these rooms.
 let fuzzer = Context.environment["OUTRIDER_FUZZ"]
-let measured: Set = ["Vocabulary", "Telemetry", "HTTP1", "HTTP2", "Traffic", "Logs", "ConfigurationFile"]
+let measured: Set = ["Vocabulary", "Telemetry", "HTTP1", "HTTP2", "Traffic", "Logs", "ConfigurationFile", "Injection"]
 let measuring: [SwiftSetting] = [
   // Optimised, and with the checks of a debug build: reading past the end of a buffer is a trap.
   .unsafeFlags(["-O", "-assert-config", "Debug", "-sanitize=fuzzer"])
@@ -72,6 +72,7 @@ let package = Package(
     room("HTTP2", ["HTTP1", nio]),
     room("Traffic", ["RegularExpressions", "Resilience", "Telemetry", "Vocabulary", crypto, cryptoExtras]),
     room("Interception", ["Vocabulary"]),
+    room("Injection", ["Vocabulary", "CYAML"]),
     room("Logs", ["RegularExpressions", "Telemetry", "Vocabulary", "CLinux", "CZlib"]),
     room("Secrets", ["Resilience", "Telemetry", "Vocabulary", "CLinux", crypto, cryptoExtras]),
 
@@ -99,6 +100,7 @@ let package = Package(
     room(
       "TraceExporter",
       ["Telemetry", "Traffic", "Vocabulary", "Resilience", nio, nioHTTP1, asyncHTTPClient, logging]),
+    room("InjectionWebhook", ["Injection", "Vocabulary", nio, nioHTTP1, nioPosix, nioSSL, logging]),
     room("Supervisor", ["CLinux", "Telemetry", "Threads", "Vocabulary", "Resilience"]),
 
     // Floor 3: what users talk to.
@@ -120,7 +122,7 @@ let package = Package(
       dependencies: [
         "CLinux", "Vocabulary", "Threads", "Resilience", "Telemetry", "HTTP1", "Traffic", "Logs", "Secrets",
         "TrafficProxy", "LogShipper", "SecretAgent", "TraceExporter", "Supervisor", "ConfigurationFile", "Admin",
-        "Interception",
+        "Interception", "Injection", "InjectionWebhook",
         nio, nioPosix, logging, asyncHTTPClient,
         .product(name: "NIOHTTP1", package: "swift-nio"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
@@ -151,6 +153,7 @@ let package = Package(
       name: "FuzzTargets",
       dependencies: [
         "HTTP1", "HTTP2", "Traffic", "Logs", "ConfigurationFile", "RegularExpressions", "Telemetry", "Vocabulary", nio,
+        "Injection",
       ],
       path: "Fuzz/Targets", swiftSettings: strict + (fuzzer == nil ? [] : measuring)),
     tests("FuzzTargets"),
@@ -164,6 +167,7 @@ let package = Package(
     tests("HTTP2", ["HTTP1", nio, .product(name: "NIOHPACK", package: "swift-nio-http2")]),
     tests("Traffic", ["RegularExpressions", "Vocabulary", "Telemetry", "Resilience", crypto, cryptoExtras]),
     tests("Interception", ["Vocabulary"]),
+    tests("Injection", ["Vocabulary"]),
     tests("Logs", ["RegularExpressions", "Vocabulary", "Telemetry", "Resilience"]),
     tests("Secrets", ["Vocabulary", "Telemetry", "Resilience", "CZlib", crypto]),
     tests(

