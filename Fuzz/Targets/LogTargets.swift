@@ -1,4 +1,5 @@
 import Logs
+import Vocabulary
 
 enum LogTargets {
   /// The three ways to look at JSON agree with each other.
@@ -24,6 +25,32 @@ enum LogTargets {
       return "not valid, and yet an object or an array"
     }
     return complaint
+  }
+
+  /// What a sink's server answers: whatever it is, a request's records get one judgement each, or one for all.
+  static func sinkAnswer(_ input: UnsafeRawBufferPointer) -> String? {
+    guard let first = input.first else { return nil }
+    let body = Array(input.dropFirst())
+    let answer = SinkAnswer.reply(
+      status: [200, 400, 403, 413, 429, 500, 503, 204][Int(first & 7)], retryAfter: nil, body: body)
+    let items = Int(first >> 3) + 1
+    let splunk = LogSinkConfiguration.SplunkOutput(urls: [], token: SecretTemplate(literal: "t"))
+    let formats: [any SinkFormat] = [
+      BulkFormat(.init(urls: [], index: "a")), SplunkFormat(splunk, host: "h"),
+      OTLPLogsFormat(.init(urls: []), host: "h"),
+      JSONLinesFormat(isArray: false),
+    ]
+    for format in formats {
+      if case .items(let verdicts) = format.judge(answer, items: items), verdicts.count != items {
+        return "\(verdicts.count) verdicts for \(items) records"
+      }
+    }
+    if body.withUnsafeBytes({ SplunkReply.isAcknowledged($0, 7) }) == true,
+      !body.withUnsafeBytes({ JSONScanner.isValid($0) })
+    {
+      return "an acknowledgement that is no JSON"
+    }
+    return nil
   }
 
   /// A spool segment after a crash, or after somebody wrote into it: its records never reach beyond the batch.

@@ -145,5 +145,5 @@ extension KeyTable {
       .key(
         "file", .record([.key("path", .path, nil, "The file.", required: true)] + Key.planned("rotate")), nil,
         "NDJSON in a file."),
-    ] + Key.planned("splunk", "loki", "otlp", "forward", "http", "syslog")
+    ] + networkSinkKinds + Key.planned("forward", "syslog")
 }

@@ -184,19 +184,13 @@ extension ConfigurationDecoder {
     case "store": return .store(path: view["path"].filePath, keep: view["keep"].size ?? 256 << 20)
     case "console": return .console(pretty: view["pretty"].bool ?? false)
     case "file": return view["path"].filePath.map { .file(path: $0) }
+    case "http", "splunk", "loki", "otlp": return networkSink(kind, view)
     default: return elasticsearch(view)
     }
   }
 
   private func elasticsearch(_ view: TreeView) -> LogSinkConfiguration.Output? {
-    var urls = (view["url"].texts + view["urls"].texts).map { $0.hasSuffix("/") ? String($0.dropLast()) : $0 }
-    urls = urls.reduce(into: []) { list, url in if !list.contains(url) { list.append(url) } }
-    if urls.isEmpty {
-      if !view.isBroken("url"), !view.isBroken("urls") {
-        view.error("`\(view.path)` needs `url`", "add `url: \"https://host:9200\"`")
-      }
-      return nil
-    }
+    guard let urls = sinkURLs(view, example: "https://host:9200") else { return nil }
     var output = LogSinkConfiguration.ElasticsearchOutput(urls: urls, index: view["index"].text ?? "")
     view["data_stream"].bool.assign(to: &output.dataStream)
     output.deterministicID = (view["id"].text ?? "deterministic") == "deterministic"

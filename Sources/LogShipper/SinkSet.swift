@@ -10,7 +10,7 @@ import Vocabulary
 /// A sink of any kind.
 enum RunningSink: Sendable {
   case local(LocalSink)
-  case network(ElasticsearchSink)
+  case network(NetworkSink)
 
   var state: SinkState {
     switch self {
@@ -117,10 +117,12 @@ final class SinkSet: Sendable {
     case .console(let pretty):
       return .local(LocalSink(state, logger: logger) { .console(ConsoleWriter(pretty: pretty)) })
     case .file(let path): return .local(LocalSink(state, logger: logger) { .file(FileWriter(path: path)) })
-    case .elasticsearch(let options):
-      let client = try BulkClient(options, sink, group: group, secrets: secrets)
+    case .elasticsearch, .http, .splunk, .loki, .otlp:
+      let route = try SinkRoute(sink, group: group, secrets: secrets)
       let dead = sink.deadLetter ?? "\(stateDirectory)/dead-letter/\(sink.name).ndjson"
-      return .network(ElasticsearchSink(state, sink, options, client: client, deadLetter: dead, logger: logger))
+      return .network(
+        NetworkSink(
+          state, sink, format: route.format, transport: route.transport, deadLetter: dead, logger: logger))
     }
   }
 

@@ -19,12 +19,20 @@ struct SinkMeters: Sendable {
   let retried: Counter
   let deadLetters: Counter
   let damaged: Counter
+  /// Of requests, before compression.
+  let bytes: Counter
+  let latency: Histogram
+  let circuit: Gauge
 
   init(name: String, spool: Spool, metrics: MetricRegistry) {
     let label = [Label("sink", name)]
     sent = metrics.counter("outrider_log_sent_total", "Records that a sink acknowledged.", label)
     retried = metrics.counter("outrider_log_retries_total", "Records sent to a sink again.", label)
     deadLetters = metrics.counter("outrider_log_dead_letters_total", "Records that a sink refused for good.", label)
+    bytes = metrics.counter(
+      "outrider_log_sent_bytes_total", "Bytes of a sink's requests, before compression, repeated ones included.", label)
+    latency = metrics.histogram("outrider_log_send_seconds", "From a sink's request to its answer.", label)
+    circuit = metrics.gauge("outrider_log_circuit_open", "1 while a sink waits after a failure.", label)
     damaged = metrics.counter(
       "outrider_log_dropped_total", "Records dropped, by reason.",
       [Label("source", "spool"), Label("reason", "damaged"), Label("sink", name)])

@@ -80,6 +80,14 @@ package final class ByteArena {
     (base + offset).storeBytes(of: value.littleEndian, as: T.self)
   }
 
+  /// Moves what stands from `offset` on by `length` bytes, whose content is then undefined.
+  package func insert(_ length: Int, at offset: Int) {
+    guard length > 0 else { return }
+    _ = reserve(length)
+    memmove(base + offset + length, base + offset, count - offset)
+    count += length
+  }
+
   package func zeros(_ length: Int) {
     memset(reserve(length), 0, length)
     count += length

@@ -75,6 +75,10 @@ package struct SpoolConfiguration: Sendable, Equatable {
 package struct LogSinkConfiguration: Sendable, Equatable {
   package enum Output: Sendable, Equatable {
     case elasticsearch(ElasticsearchOutput)
+    case http(HTTPOutput)
+    case splunk(SplunkOutput)
+    case loki(LokiOutput)
+    case otlp(OTLPOutput)
     case store(path: String?, keep: Int)
     /// Lines go to the stream they came from; `pretty` adds time, level and colour.
     case console(pretty: Bool)

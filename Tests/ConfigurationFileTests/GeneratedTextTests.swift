@@ -106,7 +106,9 @@ import Vocabulary
   }
 
   /// The examples of the documents are accepted.
-  @Test(arguments: ["configuration", "tls", "observability", "logs"]) func examplesOfTheDocumentsAreValid(name: String)
+  @Test(arguments: ["configuration", "tls", "observability", "logs", "sinks"]) func examplesOfTheDocumentsAreValid(
+    name: String
+  )
     throws
   {
     var root = URL(fileURLWithPath: #filePath)

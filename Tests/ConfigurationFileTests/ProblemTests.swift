@@ -59,7 +59,6 @@ import Testing
   @Test func keysOfTheContractThatAreNotInThisVersion() {
     for text in [
       "telemetry: { scrape: [a] }",
-      "logs: { sinks: { a: { splunk: { url: x } } } }", "logs: { sinks: { splunk: { url: x } } }",
       "secrets: { stores: { env: {} }, values: { a: { database: db/creds/a } } }", "secrets: { socket: { path: a } }",
       "secrets: { shared_memory: { path: a } }",
       "logs: { sources: { a: { fifo: /a } } }",

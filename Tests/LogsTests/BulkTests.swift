@@ -33,24 +33,16 @@ import Testing
 
   @Test func bodyLines() {
     var options = LogSinkConfiguration.ElasticsearchOutput(urls: [], index: "shop-%Y.%m.%d-${Env}")
-    let body = BulkBody(options)
-    withBytes("{\"Env\":\"Pro D\"}\n") { record in
-      let mark = RecordMark(stream: .stdout, kind: .json, level: .info, time: noon, body: 1, truncated: false)
-      body.add(SpooledRecord(mark: mark, bytes: record, offset: 255), identity: 0xAB)
-      body.add(SpooledRecord(mark: mark, bytes: record, offset: 0), identity: 0xAB)
-    }
+    let batch = SinkBatch()
+    batch.add("{\"Env\":\"Pro D\"}", identity: 0xAB, offset: 255)
+    batch.add("{}", identity: 0xAB, offset: 0)
     let action = "{\"create\":{\"_index\":\"shop-2026.01.31-pro_d\",\"_id\":\"ab-ff\"}}\n"
-    #expect(String(decoding: body.bytes(of: [0]), as: UTF8.self) == action + "{\"Env\":\"Pro D\"}\n")
-    #expect(body.bytes(of: [0, 1]).count == body.arena.count)
+    let second = "{\"create\":{\"_index\":\"shop-2026.01.31-unknown\",\"_id\":\"ab-0\"}}\n{}\n"
+    #expect(text(BulkFormat(options).encode(batch, [0])) == action + "{\"Env\":\"Pro D\"}\n")
+    #expect(text(BulkFormat(options).encode(batch, [0, 1])) == action + "{\"Env\":\"Pro D\"}\n" + second)
     options.deterministicID = false
-    let plain = BulkBody(options)
-    withBytes("{}\n") { record in
-      let mark = RecordMark(stream: .stdout, kind: .json, level: .info, time: noon, body: 1, truncated: false)
-      plain.add(SpooledRecord(mark: mark, bytes: record, offset: 0), identity: 1)
-    }
     #expect(
-      String(decoding: plain.bytes(of: [0]), as: UTF8.self)
-        == "{\"index\":{\"_index\":\"shop-2026.01.31-unknown\"}}\n{}\n")
+      text(BulkFormat(options).encode(batch, [1])) == "{\"index\":{\"_index\":\"shop-2026.01.31-unknown\"}}\n{}\n")
   }
 
   @Test func gzipRoundTrip() {

@@ -20,3 +20,19 @@ func encode(_ encoder: RecordEncoder, _ line: [UInt8], truncated: Bool = false, 
 func encode(_ line: String, _ encoder: RecordEncoder = RecordEncoder(source: "app")) -> String? {
   encode(encoder, Array(line.utf8))?.0
 }
+
+func text(_ bytes: [UInt8]) -> String { String(decoding: bytes, as: UTF8.self) }
+
+extension SinkBatch {
+  /// Adds a record (without its LF) as the spool would give it.
+  func add(
+    _ record: String, source: String = "app", time: Int64 = noon, level: LogLevel = .info, identity: UInt64 = 1,
+    offset: UInt64 = 0
+  ) {
+    let index = withBytes(source) { self.index(ofSource: $0) }
+    withBytes(record + "\n") { bytes in
+      let mark = RecordMark(stream: .stdout, kind: .json, level: level, time: time, body: 1, truncated: false)
+      add(SpooledRecord(mark: mark, bytes: bytes, offset: offset), source: index, identity: identity)
+    }
+  }
+}

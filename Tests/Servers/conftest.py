@@ -49,6 +49,13 @@ def bulk():
 
 
 @pytest.fixture
+def logs():
+    peer = Peer("log_fault_server.py")
+    yield peer
+    assert peer.close() == 0
+
+
+@pytest.fixture
 def flaky():
     peer = Peer("flaky_upstream.py")
     yield peer

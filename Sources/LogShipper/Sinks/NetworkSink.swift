@@ -1,0 +1,313 @@
+import Glibc
+import Logging
+import Logs
+import Synchronization
+import Telemetry
+import Vocabulary
+
+/// Reads the spool, sends batches, and moves on when every record of a batch is stored or in the dead-letter file. What
+/// a request looks like and what its answer means is the format's matter; how it gets there, the transport's.
+final class NetworkSink: Sendable {
+  let state: SinkState
+  private let configuration: LogSinkConfiguration
+  private let format: any SinkFormat
+  private let transport: any SinkTransport
+  private let deadLetter: DeadLetterFile
+  private let circuit = Mutex(SinkCircuit())
+  private let logger: Logger
+  private let task = Mutex<Task<Void, Never>?>(nil)
+  private let flights = Mutex<[Task<Bool, Never>]>([])
+  private let wakes: AsyncStream<Void>
+  private let waker: AsyncStream<Void>.Continuation
+
+  init(
+    _ state: SinkState, _ configuration: LogSinkConfiguration, format: any SinkFormat, transport: any SinkTransport,
+    deadLetter: String, logger: Logger
+  ) {
+    self.state = state
+    self.configuration = configuration
+    self.format = format
+    self.transport = transport
+    self.deadLetter = DeadLetterFile(path: deadLetter, sink: state.name)
+    self.logger = logger
+    (wakes, waker) = AsyncStream.makeStream(bufferingPolicy: .bufferingNewest(1))
+  }
+
+  func wake() { waker.yield() }
+
+  func start() {
+    task.withLock { $0 = Task { await self.run() } }
+  }
+
+  /// Ends what it waits for; to be called once the phase says so.
+  func cancel() {
+    task.withLock { $0?.cancel() }
+    for flight in flights.withLock({ $0 }) { flight.cancel() }
+  }
+
+  private func run() async {
+    state.spool.wake(sink: state.name) { [waker] in waker.yield() }
+    let position = state.spool.register(sink: state.name)
+    await send(from: position)
+    await transport.shutdown()
+    state.phase = .finished
+  }
+
+  /// Batches in flight at once; one where the receiver's order is that of arrival.
+  private var width: Int { format.keepsOrder ? 1 : configuration.concurrency }
+
+  private func send(from position: SpoolPosition) async {
+    let reader = SpoolReader(state.spool, from: position)
+    var batch = SinkBatch()
+    var wakes = wakes.makeAsyncIterator()
+    var oldest: Int64 = 0
+    var committed = position
+    /// Where the spool stands behind each batch in flight, oldest first.
+    var ends: [SpoolPosition] = []
+    while state.phase != .abandoned {
+      let full = batch.items.count >= configuration.batchRecords || batch.arena.count >= configuration.batchBytes
+      if !full, let next = reader.next() {
+        if batch.items.isEmpty { oldest = Clock.monotonic() }
+        collect(next, into: batch)
+        continue
+      }
+      if !full, ends.isEmpty || !batch.items.isEmpty, state.phase == .running {
+        if batch.items.isEmpty {
+          // Nothing but records of other sources: they are passed, too.
+          if reader.position != committed, commit(reader.position) { committed = reader.position }
+          await wakes.next()
+          continue
+        }
+        let left = configuration.batchAge.inNanoseconds - (Clock.monotonic() - oldest)
+        if left > 0 {
+          try? await Task.sleep(nanoseconds: UInt64(min(left, 50_000_000)))
+          continue
+        }
+      }
+      state.meters.damaged.add(reader.takeDamaged())
+      if width == 1 {
+        guard batch.items.isEmpty ? true : await deliver(batch) else { return }
+        batch.removeAll()
+        if commit(reader.position) { committed = reader.position }
+      } else {
+        if !batch.items.isEmpty {
+          launch(batch)
+          ends.append(reader.position)
+          batch = SinkBatch()
+        }
+        if !ends.isEmpty, ends.count >= width || !full {
+          guard await land() else { return }
+          let end = ends.removeFirst()
+          if commit(end) { committed = end }
+        }
+        if !ends.isEmpty { continue }
+        if commit(reader.position) { committed = reader.position }
+      }
+      if state.phase == .draining, state.spool.lag(sink: state.name) == 0 { return }
+      if state.phase == .draining, !full { return }
+    }
+  }
+
+  private func launch(_ batch: SinkBatch) {
+    // The caller lets go of the batch: from here on it is the flight's alone.
+    nonisolated(unsafe) let batch = batch
+    let flight = Task { await self.deliver(batch) }
+    flights.withLock { $0.append(flight) }
+    if state.phase == .abandoned { flight.cancel() }
+  }
+
+  /// The end of the oldest flight.
+  private func land() async -> Bool {
+    guard let first = flights.withLock({ $0.first }) else { return true }
+    let settled = await first.value
+    flights.withLock { _ = $0.removeFirst() }
+    return settled
+  }
+
+  private func commit(_ position: SpoolPosition) -> Bool {
+    if state.spool.commit(sink: state.name, position) { return true }
+    state.lastError = "cannot write the sink's checkpoint: \(String(cString: strerror(errno)))"
+    return false
+  }
+
+  private func collect(_ view: SpoolBatchView, into batch: SinkBatch) {
+    guard state.takes(view.source) else { return }
+    let source = batch.index(ofSource: view.source)
+    var view = view
+    while let record = view.next() { batch.add(record, source: source, identity: view.head.identity) }
+  }
+
+  /// One round of requests over what is left of a batch.
+  private struct Round {
+    var left: [Int] = []
+    var stored: UInt64 = 0
+    var refused: [(Int, String)] = []
+    var chunk: Int
+    var problem: String?
+    /// The server took nothing of a whole request: 0, or the wait that it asked for.
+    var down: Duration?
+    var halt: String?
+  }
+
+  /// True when every item is settled; false when the sink is to stop first.
+  private func deliver(_ batch: SinkBatch) async -> Bool {
+    var pending = Array(batch.items.indices)
+    var chunk = min(pending.count, configuration.batchRecords)
+    var attempt = 0
+    var address = 0
+    let began = ContinuousClock.now
+    while !pending.isEmpty {
+      guard await enter() else { return false }
+      let round = await round(batch, pending, chunk: chunk, attempt: address)
+      leave(round)
+      guard await bury(round.refused, of: batch) else { return false }
+      state.meters.sent.add(round.stored)
+      chunk = max(1, round.chunk)
+      pending = round.left
+      guard !pending.isEmpty else { break }
+      if state.phase == .abandoned { return false }
+      if let halt = round.halt {
+        guard await stand(halt) else { return false }
+        continue
+      }
+      let problem = round.problem ?? "unknown"
+      say(problem)
+      if let giveUp = configuration.giveUp, ContinuousClock.now - began > giveUp {
+        let reason = "gave up after \(DurationText.format(giveUp)): \(problem)"
+        return await bury(pending.map { ($0, reason) }, of: batch)
+      }
+      state.meters.retried.add(UInt64(pending.count))
+      address += 1
+      attempt = round.stored > 0 ? 0 : attempt + 1
+      if round.down == nil {
+        guard await pause(delay(attempt: attempt - 1)) else { return false }
+      }
+    }
+    state.lastError = nil
+    return true
+  }
+
+  private func delay(attempt: Int) -> Duration {
+    RetryDelay.next(
+      attempt: max(0, attempt), initial: configuration.retryInitial, maximum: configuration.retryMax,
+      random: Double.random(in: 0..<1))
+  }
+
+  /// Waits until the circuit lets a request through; false when the sink is to stop.
+  private func enter() async -> Bool {
+    while let wait = circuit.withLock({ $0.enter(at: Clock.monotonic()) }) {
+      guard await pause(.nanoseconds(wait)) else { return false }
+      // At the end of a run there is no time for long waits.
+      if state.phase == .draining { return true }
+    }
+    return true
+  }
+
+  private func leave(_ round: Round) {
+    let now = Clock.monotonic()
+    let failures = circuit.withLock { circuit in
+      guard let asked = round.down else {
+        circuit.succeeded()
+        return 0
+      }
+      let wait = max(asked, delay(attempt: circuit.failures))
+      circuit.failed(at: now, wait: wait.inNanoseconds)
+      return circuit.failures
+    }
+    state.meters.circuit.set(failures > 0 ? 1 : 0)
+  }
+
+  /// Says loudly that the server will take nothing; waits for another credential. False when the sink is to stop.
+  private func stand(_ problem: String) async -> Bool {
+    let shown = transport.credentials()
+    let line = "stopped: \(problem)"
+    if state.lastError != line {
+      logger.error(
+        "log sink '\(state.name)' has stopped: \(problem); its records wait in the spool until that is changed")
+    }
+    state.lastError = line
+    while transport.credentials() == shown {
+      guard await pause(.milliseconds(500)), state.phase == .running else { return false }
+    }
+    return true
+  }
+
+  private func round(_ batch: SinkBatch, _ pending: [Int], chunk: Int, attempt: Int) async -> Round {
+    var round = Round(chunk: chunk)
+    var queue = pending[...]
+    while !queue.isEmpty {
+      let group = Array(queue.prefix(round.chunk))
+      queue = queue.dropFirst(group.count)
+      let body = format.encode(batch, group)
+      let began = Clock.monotonic()
+      let answer = await transport.send(body, attempt: attempt)
+      state.meters.latency.record(UInt64(max(0, Clock.monotonic() - began)))
+      state.meters.bytes.add(UInt64(body.count))
+      switch format.judge(answer, items: group.count) {
+      case .stored: round.stored += UInt64(group.count)
+      case .items(let verdicts): settle(group, verdicts, &round)
+      case .again(let problem, let after):
+        round.problem = problem
+        round.down = after ?? .zero
+        round.left += group + queue
+        return round
+      case .halt(let problem):
+        round.halt = problem
+        round.left += group + queue
+        return round
+      case .split where group.count > 1:
+        round.chunk = group.count / 2
+        queue = (group + queue)[...]
+      case .split(let reason): round.refused.append((group[0], reason))
+      case .refused(let reason): round.refused += group.map { ($0, reason) }
+      }
+    }
+    return round
+  }
+
+  private func settle(_ group: [Int], _ verdicts: [BulkVerdict], _ round: inout Round) {
+    for (item, verdict) in zip(group, verdicts) {
+      switch verdict {
+      case .stored: round.stored += 1
+      case .again(let reason):
+        round.problem = reason
+        round.left.append(item)
+      case .refused(let reason): round.refused.append((item, reason))
+      }
+    }
+  }
+
+  /// Writes refused records to the dead-letter file, for as long as it takes; false when the sink is to stop first.
+  private func bury(_ refused: [(Int, String)], of batch: SinkBatch) async -> Bool {
+    guard !refused.isEmpty else { return true }
+    while let problem = deadLetter.append(refused.map { (batch.record($0.0), $0.1) }) {
+      say(problem)
+      guard await pause(.seconds(1)) else { return false }
+    }
+    if state.meters.deadLetters.value == 0 {
+      logger.warning(
+        "log sink '\(state.name)' refused a record (\(refused[0].1)); such records go to '\(deadLetter.path)'")
+    }
+    state.meters.deadLetters.add(UInt64(refused.count))
+    return true
+  }
+
+  private func say(_ problem: String) {
+    if state.lastError != problem {
+      if state.lastError == nil { logger.warning("log sink '\(state.name)' tries again: \(problem)") }
+      state.lastError = problem
+    }
+  }
+
+  /// Waits, in steps so that a stop is seen; false when the sink is to stop.
+  private func pause(_ duration: Duration) async -> Bool {
+    let end = ContinuousClock.now + duration
+    while ContinuousClock.now < end {
+      if state.phase == .abandoned { return false }
+      let left = end - ContinuousClock.now
+      try? await Task.sleep(for: min(left, .milliseconds(50)))
+      if state.phase == .draining, duration > .milliseconds(500), left < duration - .milliseconds(500) { break }
+    }
+    return state.phase != .abandoned
+  }
+}
