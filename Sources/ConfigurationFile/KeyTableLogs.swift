@@ -24,6 +24,12 @@ extension KeyTable {
     [
       .key("from", .choice(["app", "access"]), nil, "The app's output or the sidecar's access records."),
       .key("files", .oneOrList(.leaf(.path)), nil, "Files to follow; `*` and `?` match within one directory."),
+      .key("fifo", .path, nil, "A named pipe to read lines from; made when it is not there."),
+      .key("listen", .text, nil, "Where records are sent to: `unix:/path`, `tcp:host:port` or `udp:host:port`."),
+      .key(
+        "format", .choice(LogSourceConfiguration.ListenFormat.allCases.map(\.rawValue)), "lines",
+        "What is spoken there: lines, syslog, Fluent forward, NDJSON over HTTP, or OTLP/HTTP logs."
+      ).only(with: "listen"),
       .key("exclude", .oneOrList(.leaf(.path)), nil, "Files to leave out."),
       .key("start", .choice(["end", "beginning"]), "end", "Where a file seen for the first time is read from.")
         .only(with: "files"),
@@ -38,7 +44,7 @@ extension KeyTable {
         "How lines are joined: stack traces of a language, `auto` for all of them, or what begins a record."),
       .key("timestamp", .record(timestamp), nil, "Which time of a record is its time, and how it is written."),
       .key("max_record", .size, "1MiB", "A longer line is cut into records of this size."),
-    ] + Key.planned("fifo", "listen", "format")
+    ]
 
   private static let parsing: [Key] = [
     .key(

@@ -17,8 +17,40 @@ extension ConfigurationDecoder {
       }
       source.pattern = expression
     }
+    if case .listen(let input) = source.input, input.format == .syslog, source.parser == .auto, source.pattern == nil {
+      source.parser = .syslog
+    }
     source.multiline = multiline(view["multiline"])
     timestamp(view["timestamp"], &source)
+  }
+
+  /// False, with a complaint, when the source names another place to read from as well.
+  func only(_ key: String, _ view: TreeView) -> Bool {
+    guard let other = ["from", "files", "fifo", "listen"].first(where: { $0 != key && view[$0].exists }) else {
+      return true
+    }
+    view.error("`\(view.path)` has both `\(other)` and `\(key)`", "keep one of them")
+    return false
+  }
+
+  func listen(_ view: TreeView) -> LogSourceConfiguration.ListenInput? {
+    guard let text = view["listen"].text else { return nil }
+    guard let address = ListenAddress(text) else {
+      view["listen"].error(
+        "`\(view.path).listen` is no place to listen: `\(PlainText.shown(text))`",
+        "write `unix:/path`, `tcp:127.0.0.1:5140` or `udp:127.0.0.1:5140`, with a literal address")
+      return nil
+    }
+    let format = view["format"].choice(LogSourceConfiguration.ListenFormat.self) ?? .lines
+    if case .udp = address, format != .lines, format != .syslog {
+      view["format"].error("`\(view.path).format` cannot be spoken over UDP", "listen on `tcp:` or `unix:`")
+    }
+    if format != .lines, view["multiline"].exists, view["multiline"].text != "none" {
+      view["multiline"].error(
+        "`\(view.path).multiline` joins lines, and `\(format.rawValue)` has records of its own",
+        "remove it, or use `format: lines`")
+    }
+    return LogSourceConfiguration.ListenInput(address: address, format: format)
   }
 
   private func multiline(_ view: TreeView) -> MultilineConfiguration? {

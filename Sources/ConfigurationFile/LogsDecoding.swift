@@ -53,12 +53,10 @@ extension ConfigurationDecoder {
 
   private func input(_ name: String, _ view: TreeView) -> LogSourceConfiguration.Input? {
     let isNamed = ["app", "access"].contains(name)
-    let kind = view["from"].text ?? (isNamed && !view["files"].exists ? name : nil)
+    let isElsewhere = ["files", "fifo", "listen"].contains { view[$0].exists }
+    let kind = view["from"].text ?? (isNamed && !isElsewhere ? name : nil)
     if view["files"].exists {
-      guard kind == nil else {
-        view.error("`\(view.path)` has both `from` and `files`", "keep one of them")
-        return nil
-      }
+      guard only("files", view) else { return nil }
       var files = LogSourceConfiguration.FilesInput(globs: view["files"].elements.compactMap(\.filePath))
       if files.globs.isEmpty { view.error("`\(view.path).files` is empty", "write `files: [/var/log/app/*.log]`") }
       files.exclude = view["exclude"].elements.compactMap(\.filePath)
@@ -73,12 +71,19 @@ extension ConfigurationDecoder {
     for key in ["exclude", "start", "rotate_wait", "fingerprint"] where view[key].exists {
       view[key].error("`\(view[key].path)` is for `files` only", "remove it, or add `files`")
     }
+    if !view["listen"].exists, view["format"].exists {
+      view["format"].error("`\(view["format"].path)` is for `listen` only", "remove it, or add `listen`")
+    }
+    if view["fifo"].exists { return only("fifo", view) ? view["fifo"].filePath.map { .fifo($0) } : nil }
+    if view["listen"].exists { return only("listen", view) ? listen(view).map { .listen($0) } : nil }
     switch kind {
     case "app": return .app
     case "access": return .access
     default:
       if !["from", "files", "fifo", "listen"].contains(where: view.isBroken) {
-        view.error("`\(view.path)` does not say what to read", "add `files: [PATTERN]`, `from: app` or `from: access`")
+        view.error(
+          "`\(view.path)` does not say what to read",
+          "add `files: [PATTERN]`, `fifo: PATH`, `listen: tcp:HOST:PORT`, `from: app` or `from: access`")
       }
       return nil
     }

@@ -38,7 +38,7 @@ final class AppStream {
     self.stream = stream
     self.shipper = shipper
     _ = fcntl(descriptor, F_SETFL, fcntl(descriptor, F_GETFL) | O_NONBLOCK)
-    let name = stream == .stderr ? "stderr" : "stdout"
+    let name = stream == .none ? "fifo" : stream == .stderr ? "stderr" : "stdout"
     partialPath = "\(directory)/app.\(name).\(info.st_ino).partial"
     void = open("/dev/null", O_WRONLY | O_CLOEXEC)
     var ends: [CInt] = [-1, -1]

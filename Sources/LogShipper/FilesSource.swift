@@ -39,6 +39,15 @@ final class FilesSource {
   private var buffer = ByteArena(capacity: 4096)
   private var changed = false
   private var scanned: Int64 = .min
+  /// Tells of changes in the files' directories; -1 when the system has no more of these.
+  let changes = inotify_init1(CInt(IN_NONBLOCK) | CInt(IN_CLOEXEC))
+  /// Something changed, and nobody looked yet.
+  private(set) var isDue = false
+  private var isBusy = false
+  private var watched: Set<String> = []
+  private var looked: Int64 = .min
+  /// Between two looks, nanoseconds: lines that come one by one are read some at a time.
+  private static let pause: Int64 = 10_000_000
 
   init(name: String, input: LogSourceConfiguration.FilesInput, shipper: LineShipper, spool: Spool, directory: String) {
     self.name = name
@@ -56,7 +65,12 @@ final class FilesSource {
     if !firstScan { reopen() }
   }
 
-  deinit { for file in files.values where file.descriptor >= 0 { close(file.descriptor) } }
+  deinit {
+    if changes >= 0 { close(changes) }
+    closeAll()
+  }
+
+  private func closeAll() { for file in files.values where file.descriptor >= 0 { close(file.descriptor) } }
 
   /// Files that were renamed while nobody looked are found by their inode beside their old name.
   private func reopen() {
@@ -82,6 +96,10 @@ final class FilesSource {
   /// One round: looks for files when a second has passed, reads what is new. True when there is more to read at once.
   func round(atEnd: Bool = false) -> Bool {
     let now = Clock.monotonic()
+    notice()
+    if !atEnd, !isBusy, looked != .min, now - looked < Self.pause { return false }
+    looked = now
+    isDue = false
     if scanned == .min || now - scanned >= 1_000_000_000 || atEnd {
       scan(now)
       scanned = now
@@ -91,6 +109,7 @@ final class FilesSource {
       if read(key, now) { more = true }
     }
     save()
+    isBusy = more
     return more
   }
 
@@ -99,10 +118,45 @@ final class FilesSource {
     if changed { changed = !StateFile.replace(checkpoint, FileCheckpoint.encode(files.values.map(\.mark))) }
   }
 
+  /// Takes what the system tells of the directories.
+  private func notice() {
+    guard changes >= 0 else { return }
+    var room = [UInt8](repeating: 0, count: 4096)
+    while true {
+      let n = Glibc.read(changes, &room, room.count)
+      guard n > 0 else { return }
+      isDue = true
+      var at = 0
+      room.withUnsafeBytes { bytes in
+        // wd, mask, cookie, length of the name: 32 bits each.
+        while at + 16 <= n {
+          let mask = bytes.loadUnaligned(fromByteOffset: at + 4, as: UInt32.self)
+          // A file came: look for it soon, however many come.
+          if mask & UInt32(IN_CREATE | IN_MOVED_TO) != 0, scanned != .min {
+            scanned = min(scanned, looked - 950_000_000)
+          }
+          at += 16 + Int(bytes.loadUnaligned(fromByteOffset: at + 12, as: UInt32.self))
+        }
+      }
+    }
+  }
+
+  private func watch(_ directory: String) {
+    let place = directory.isEmpty ? "/" : directory
+    guard changes >= 0, !watched.contains(place) else { return }
+    if inotify_add_watch(changes, place, UInt32(IN_MODIFY | IN_CREATE | IN_MOVED_TO)) >= 0 { watched.insert(place) }
+  }
+
+  private static func directory(_ path: String) -> String {
+    path.split(separator: "/", omittingEmptySubsequences: false).dropLast().joined(separator: "/")
+  }
+
   private func scan(_ now: Int64) {
+    for pattern in input.globs { watch(Self.directory(pattern)) }
     var found: Set<Key> = []
     for path in Self.paths(input) {
       guard let (key, size) = Self.key(path) else { continue }
+      watch(Self.directory(path))
       if !found.insert(key).inserted { continue }
       if files[key] == nil {
         adopt(key, path, offset: firstScan && !input.fromBeginning ? size : 0)
@@ -185,6 +239,7 @@ final class FilesSource {
     head.withUnsafeBytes { bytes in
       let head = bytes.part(0..<count)
       if file.mark.continuity(size: size, head: head) == .replaced {
+        followCopy(file.mark)
         file.mark.identity = UInt64.random(in: 1...UInt64.max)
         file.mark.offset = 0
         file.mark.headLength = 0
@@ -196,6 +251,35 @@ final class FilesSource {
         file.mark.headHash = Checksum.fnv64(head)
         changed = true
       }
+    }
+  }
+
+  /// A file that was copied and truncated: what stood behind the position is in the copy, beside it under a longer name.
+  /// The copy is read to its end from there.
+  private func followCopy(_ mark: FileCheckpoint) {
+    guard mark.offset > 0, mark.headLength > 0 else { return }
+    let directory = Self.directory(mark.path)
+    let name = mark.path.split(separator: "/").last.map(String.init) ?? ""
+    for other in StateFile.names(in: directory.isEmpty ? "/" : directory)
+    where other != name && other.hasPrefix(name) && !Self.compressed.contains(where: { other.hasSuffix($0) }) {
+      let place = directory + "/" + other
+      guard let (key, size) = Self.key(place), files[key] == nil, size > mark.offset else { continue }
+      var copy = Followed(mark: mark)
+      copy.mark.device = key.device
+      copy.mark.inode = key.inode
+      copy.mark.path = place
+      copy.gone = Clock.monotonic()
+      copy.descriptor = Glibc.open(place, O_RDONLY | O_CLOEXEC)
+      guard copy.descriptor >= 0 else { continue }
+      var head = [UInt8](repeating: 0, count: mark.headLength)
+      let count = max(0, pread(copy.descriptor, &head, head.count, 0))
+      guard head.withUnsafeBytes({ mark.continuity(size: size, head: $0.part(0..<count)) }) == .same else {
+        close(copy.descriptor)
+        continue
+      }
+      files[key] = copy
+      changed = true
+      return
     }
   }
 

@@ -204,6 +204,51 @@ final class LineShipper {
     return Shipped(safe: safe, isBlocked: isBlocked)
   }
 
+  /// A record of its own, whatever it holds.
+  struct Frame {
+    var text: Range<Int>
+    /// Behind it in the source.
+    var end: Int
+    /// The rest of it is in the next one.
+    var isPart = false
+    /// That came with it, nanoseconds since 1970.
+    var time: Int64?
+
+    func moved(by count: Int) -> Frame {
+      Frame(
+        text: text.lowerBound - count..<text.upperBound - count, end: end - count, isPart: isPart, time: time)
+    }
+  }
+
+  /// Spools records that stand in `region`, in order.
+  func ship(_ frames: [Frame], of region: Bytes, identity: UInt64, offset: UInt64) -> Shipped {
+    let redactor = context.redactor.withLock { $0 }
+    let arrival = Clock.now()
+    var safe = 0
+    var at = 0
+    builder.reset()
+    for frame in frames {
+      var start = frame.text.lowerBound
+      while frame.text.upperBound - start > maxRecord {
+        let length = cut(region.part(start..<frame.text.upperBound), redactor)
+        add(
+          region.part(start..<start + length), start - safe, .none, arrival, truncated: true, redactor, time: frame.time
+        )
+        start += length
+      }
+      add(
+        region.part(start..<frame.text.upperBound), start - safe, .none, arrival, truncated: frame.isPart, redactor,
+        time: frame.time)
+      at = frame.end
+      if builder.arena.count >= Self.batchLimit {
+        guard flush(identity, offset, safe, at, arrival) else { return Shipped(safe: safe, isBlocked: true) }
+        safe = at
+      }
+    }
+    guard flush(identity, offset, safe, at, arrival) else { return Shipped(safe: safe, isBlocked: true) }
+    return Shipped(safe: at, isBlocked: false)
+  }
+
   private func addGroup(
     _ text: Bytes, _ group: LineGroups.Group, _ delta: Int, _ stream: LogStream, _ arrival: Int64, _ redactor: Redactor?
   ) {

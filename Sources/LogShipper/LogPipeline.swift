@@ -20,6 +20,8 @@ package final class LogPipeline: Sendable {
   private let context: IntakeContext
   private let inbox = SourceInbox()
   private let sinks: SinkSet
+  private let intake: IntakeQueue
+  private let served: HTTPIntake
 
   /// Makes the directories and opens the spool. Throws when a directory or a TLS file cannot be used.
   package convenience init(
@@ -45,6 +47,9 @@ package final class LogPipeline: Sendable {
       path: configuration.spool.path ?? stateDirectory + "/spool", checkpoints: checkpoints,
       configuration: configuration.spool, write: spoolWrite)
     context = IntakeContext(spool: spool, logger: logger)
+    let inbox = inbox
+    intake = IntakeQueue(wake: { inbox.wake.raise() })
+    served = HTTPIntake(group: group, queue: intake, logger: logger)
     metrics.read("outrider_log_spool_bytes", .gauge, "Bytes of the spool on disk.") { Double(spool.bytes) }
     metrics.read(
       "outrider_log_dropped_total", .counter, "Records dropped, by reason.",
@@ -80,6 +85,7 @@ package final class LogPipeline: Sendable {
     let checkpoints = checkpoints
     let configuration = configuration.withLock { $0 }
     let metrics = metrics
+    let intake = intake
     let access = configuration.sources.first { $0.input == .access }?.name ?? "access"
     let queue = AccessQueue(
       dropped: metrics.counter(
@@ -90,12 +96,13 @@ package final class LogPipeline: Sendable {
     let sourcesStarted = WorkThread.start {
       SourceLoop(
         inbox: inbox, context: context, checkpoints: checkpoints, configuration: configuration, queue: queue,
-        metrics: metrics
+        intake: intake, metrics: metrics
       ).run()
     }
     guard sourcesStarted, sinks.start() else {
       throw LogStorageError("cannot start a thread for", "logs", EAGAIN, "raise the limit of processes (ulimit -u)")
     }
+    served.adopt(configuration.sources)
   }
 
   /// A configuration whose sinks can be started.
@@ -127,6 +134,7 @@ package final class LogPipeline: Sendable {
     inbox.requests.withLock { $0.configuration = prepared.configuration }
     inbox.wake.raise()
     await SinkSet.wait(.seconds(5)) { inbox.progress.withLock { $0.adopted } > adopted }
+    served.adopt(prepared.configuration.sources)
   }
 
   /// Current and previous secret values to redact; replaces the former set. Values shorter than four bytes are ignored.
@@ -162,6 +170,7 @@ package final class LogPipeline: Sendable {
   /// spool. Returns the greatest number of records that a sink has left.
   package func stop(timeout: Duration) async -> Int {
     let end = ContinuousClock.now + timeout
+    served.adopt([])
     inbox.requests.withLock { $0.stop = true }
     inbox.wake.raise()
     await SinkSet.wait(timeout) { inbox.progress.withLock { $0.stopped } }

@@ -37,25 +37,30 @@ final class SourceLoop {
   private let checkpoints: String
   private let metrics: MetricRegistry
   private let access: AccessQueue
+  private let intake: IntakeDrain
   private var appShipper: LineShipper?
   private var accessShipper: LineShipper?
   private var files: [FilesSource] = []
   private var streams: [AppStream] = []
+  private var fifos: [FifoSource] = []
+  private var listeners: [ListenSource] = []
   private let epoll = epoll_create1(CInt(EPOLL_CLOEXEC))
   private var held: [UInt8] = []
+  private var isStopping = false
   private let accessIdentity = UInt64.random(in: 1...UInt64.max)
   private var accessOffset: UInt64 = 0
   private var accessMemory = GroupMemory()
 
   init(
     inbox: SourceInbox, context: IntakeContext, checkpoints: String, configuration: LogsConfiguration,
-    queue: AccessQueue, metrics: MetricRegistry
+    queue: AccessQueue, intake: IntakeQueue, metrics: MetricRegistry
   ) {
     self.inbox = inbox
     self.context = context
     self.checkpoints = checkpoints
     self.metrics = metrics
     access = queue
+    self.intake = IntakeDrain(intake)
     watch(inbox.wake.descriptor, edge: false)
     adopt(configuration)
   }
@@ -77,14 +82,54 @@ final class SourceLoop {
         same.shipper = shipper(source)
         return same
       }
-      return FilesSource(
+      let fresh = FilesSource(
         name: source.name, input: input, shipper: shipper(source), spool: context.spool, directory: checkpoints)
+      if fresh.changes >= 0 { watch(fresh.changes, edge: true) }
+      return fresh
+    }
+    adoptOthers(configuration.sources, shipper)
+  }
+
+  /// Sources whose place is the same go on; the others end, and what they had read is spooled.
+  private func adoptOthers(_ sources: [LogSourceConfiguration], _ shipper: (LogSourceConfiguration) -> LineShipper) {
+    let (fifosBefore, listenersBefore) = (fifos, listeners)
+    let wanted = sources.compactMap { source -> (LogSourceConfiguration, LogSourceConfiguration.ListenInput)? in
+      guard case .listen(let input) = source.input, !input.isHTTP else { return nil }
+      return (source, input)
+    }
+    for old in listenersBefore where !wanted.contains(where: { $0.0.name == old.name && $0.1 == old.input }) {
+      old.finish()
+    }
+    var served: [String: LineShipper] = [:]
+    for source in sources {
+      if case .listen(let input) = source.input, input.isHTTP { served[source.name] = shipper(source) }
+    }
+    intake.adopt(served)
+    fifos = sources.compactMap { source in
+      guard case .fifo(let path) = source.input else { return nil }
+      if let same = fifosBefore.first(where: { $0.name == source.name && $0.path == path }) {
+        same.shipper = shipper(source)
+        return same
+      }
+      return FifoSource(
+        name: source.name, path: path, shipper: shipper(source), context: context, directory: checkpoints)
+    }
+    listeners = wanted.map { source, input in
+      if let same = listenersBefore.first(where: { $0.name == source.name && $0.input == input }) {
+        same.shipper = shipper(source)
+        return same
+      }
+      return ListenSource(
+        name: source.name, input: input, shipper: shipper(source), context: context, metrics: metrics,
+        watch: { [epoll] in Self.watch($0, edge: true, epoll) })
     }
   }
 
   deinit { close(epoll) }
 
-  private func watch(_ descriptor: CInt, edge: Bool) {
+  private func watch(_ descriptor: CInt, edge: Bool) { Self.watch(descriptor, edge: edge, epoll) }
+
+  private static func watch(_ descriptor: CInt, edge: Bool, _ epoll: CInt) {
     var event = epoll_event()
     event.events = EPOLLIN.rawValue | (edge ? EPOLLET.rawValue : 0)
     event.data.fd = descriptor
@@ -110,11 +155,14 @@ final class SourceLoop {
         inbox.progress.withLock { $0.adopted += 1 }
       }
       for pair in requests.attach { attach(pair) }
+      isStopping = requests.stop
       (busy, blocked) = round(finishing: requests.finishLines)
       if requests.finishLines { inbox.progress.withLock { $0.linesFinished = true } }
       if requests.stop, stopping == 0 { stopping = Clock.monotonic() }
       // An app that never pauses must not keep the worker: what is left stays in its pipe.
       if requests.stop, !busy || Clock.monotonic() - stopping > 500_000_000 {
+        for listener in listeners { listener.finish() }
+        intake.finish()
         inbox.progress.withLock { $0.stopped = true }
         return
       }
@@ -123,12 +171,18 @@ final class SourceLoop {
 
   private func timeout(_ blocked: Bool) -> Int32 {
     if blocked || streams.contains(where: { $0.waiting > 0 }) { return 100 }
-    return files.isEmpty ? -1 : 250
+    if files.contains(where: \.isDue) { return 10 }
+    if fifos.contains(where: \.isWaiting) || listeners.contains(where: \.isWaiting) { return 100 }
+    return files.isEmpty && fifos.isEmpty && listeners.isEmpty ? -1 : 250
   }
 
   private func wait(_ timeout: Int32) {
     var events = [epoll_event](repeating: epoll_event(), count: 16)
-    if epoll_wait(epoll, &events, 16, timeout) > 0 { inbox.wake.clear() }
+    let count = Int(epoll_wait(epoll, &events, 16, timeout))
+    guard count > 0 else { return }
+    inbox.wake.clear()
+    if listeners.isEmpty { return }
+    for event in events.prefix(count) { for listener in listeners { listener.notice(event.data.fd) } }
   }
 
   private func attach(_ pair: (stdout: CInt, stderr: CInt)) {
@@ -162,7 +216,21 @@ final class SourceLoop {
         inbox.progress.withLock { $0.open -= 1 }
       }
     }
-    for file in files where file.round() { busy = true }
+    for file in files where file.round(atEnd: finishing || isStopping) { busy = true }
+    for fifo in fifos {
+      if let fresh = fifo.open() { watch(fresh, edge: true) }
+      switch fifo.step() {
+      case .progressed: busy = true
+      case .blocked: blocked = true
+      case .idle, .ended: break
+      }
+    }
+    for listener in listeners {
+      let (more, waits) = listener.round()
+      if more { busy = true }
+      if waits { blocked = true }
+    }
+    if intake.round() { blocked = true }
     if drainAccess() { blocked = true }
     return (busy && !blocked, blocked)
   }

@@ -19,7 +19,19 @@ package struct LogSourceConfiguration: Sendable, Equatable {
     /// The sidecar's access records.
     case access
     case files(FilesInput)
+    /// A named pipe; made when it is not there.
+    case fifo(String)
+    case listen(ListenInput)
   }
+  package struct ListenInput: Sendable, Equatable {
+    package var address: ListenAddress
+    package var format: ListenFormat
+    package init(address: ListenAddress, format: ListenFormat) {
+      self.address = address
+      self.format = format
+    }
+  }
+  package enum ListenFormat: String, Sendable, CaseIterable { case lines, syslog, forward, http, otlp }
   package struct FilesInput: Sendable, Equatable {
     package var globs: [String]
     package var exclude: [String] = []
@@ -55,6 +67,36 @@ package enum LogTransform: Sendable, Equatable {
   case dropBelow(level: String)
   /// `false` switches secret redaction off; it is on when no transform says otherwise.
   case redactSecrets(Bool)
+}
+
+/// Where a log source listens.
+package enum ListenAddress: Sendable, Hashable, CustomStringConvertible {
+  case unix(path: String)
+  /// `host` is a literal address; empty means all interfaces.
+  case tcp(host: String, port: Int)
+  case udp(host: String, port: Int)
+
+  /// Parses `unix:/path`, `tcp:host:port` and `udp:host:port`; nil for anything else.
+  package init?(_ text: String) {
+    if text.hasPrefix("unix:"), case .unix(let path)? = Address(text) {
+      self = .unix(path: path)
+      return
+    }
+    let isUDP = text.hasPrefix("udp:")
+    guard isUDP || text.hasPrefix("tcp:"), case .tcp(let host, let port)? = Address(String(text.dropFirst(4))),
+      port > 0,
+      host.isEmpty || host == "localhost" || IPAddress(host) != nil
+    else { return nil }
+    self = isUDP ? .udp(host: host, port: port) : .tcp(host: host, port: port)
+  }
+
+  package var description: String {
+    switch self {
+    case .unix(let path): "unix:\(path)"
+    case .tcp(let host, let port): "tcp:\(Address.tcp(host: host, port: port))"
+    case .udp(let host, let port): "udp:\(Address.tcp(host: host, port: port))"
+    }
+  }
 }
 
 package struct SpoolConfiguration: Sendable, Equatable {

@@ -23,8 +23,26 @@ package enum Gzip {
     return status == Z_STREAM_END ? result : nil
   }
 
+  /// Decompresses members that follow each other, as Fluent's senders write them; nil as below.
+  package static func decompressAll(_ bytes: Bytes, limit: Int) -> [UInt8]? {
+    var result: [UInt8] = []
+    var rest = bytes
+    while !rest.isEmpty {
+      var used = 0
+      guard let part = decompress(rest, limit: limit - result.count, used: &used), used > 0 else { return nil }
+      result += part
+      rest = rest.part(used..<rest.count)
+    }
+    return result
+  }
+
   /// Decompresses at most `limit` bytes; nil when the bytes are no whole gzip member or hold more.
   package static func decompress(_ bytes: Bytes, limit: Int) -> [UInt8]? {
+    var used = 0
+    return decompress(bytes, limit: limit, used: &used)
+  }
+
+  private static func decompress(_ bytes: Bytes, limit: Int, used: inout Int) -> [UInt8]? {
     var stream = z_stream()
     guard inflateInit2_(&stream, 15 + 16, ZLIB_VERSION, Int32(MemoryLayout<z_stream>.size)) == Z_OK else { return nil }
     defer { inflateEnd(&stream) }
@@ -42,6 +60,7 @@ package enum Gzip {
       if piece.isEmpty && status == Z_OK { return nil }
       result += piece
     }
+    used = bytes.count - Int(stream.avail_in)
     return status == Z_STREAM_END && result.count <= limit ? result : nil
   }
 }

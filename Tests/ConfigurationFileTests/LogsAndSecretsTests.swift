@@ -28,6 +28,37 @@ import Vocabulary
     #expect(sources[2].timestamp?.field == "when" && sources[2].zone == .fixed(-9000))
   }
 
+  @Test func sourcesThatListen() throws {
+    let sources = try Workspace.value(
+      """
+      logs:
+        sources:
+          a: { listen: "tcp:[::1]:5140", format: syslog }
+          b: { listen: "udp::514" }
+          c: { listen: "unix:/run/x", format: forward }
+          d: { fifo: p }
+      """
+    ).logs.sources.filter { ["a", "b", "c", "d"].contains($0.name) }
+    #expect(sources[0].input == .listen(.init(address: .tcp(host: "::1", port: 5140), format: .syslog)))
+    #expect(sources[0].parser == .syslog)
+    #expect(sources[1].input == .listen(.init(address: .udp(host: "", port: 514), format: .lines)))
+    #expect(sources[2].input == .listen(.init(address: .unix(path: "/run/x"), format: .forward)))
+    guard case .fifo(let path) = sources[3].input else {
+      Issue.record("no pipe")
+      return
+    }
+    #expect(path.hasPrefix("/tmp/") && path.hasSuffix("/p"))
+  }
+
+  @Test(arguments: [
+    ("listen: \"127.0.0.1:1\"", "is no place to listen"), ("listen: \"tcp:host:1\"", "is no place to listen"),
+    ("listen: \"udp::1\", format: forward", "over UDP"), ("listen: \"udp::1\", fifo: /a", "has both"),
+    ("listen: \"tcp::1\", format: syslog, multiline: auto", "records of its own"), ("files: /a, fifo: /b", "has both"),
+    ("fifo: /a, format: lines", "is for `listen` only"), ("fifo: /a, start: end", "is for `files` only"),
+  ]) func mistakesInPlaces(_ text: String, _ complaint: String) {
+    #expect(Workspace.problems("logs: { sources: { a: { \(text) } } }").contains(complaint))
+  }
+
   @Test(arguments: [
     ("parse: { regex: \"(\" }", "is not an expression"), ("parse: { regex: \"a(b)\" }", "names no group"),
     ("parse: xml", "parse"), ("multiline: perl", "multiline"), ("multiline: { timeout: 1s }", "start"),

@@ -61,7 +61,6 @@ import Testing
       "telemetry: { scrape: [a] }",
       "secrets: { stores: { env: {} }, values: { a: { database: db/creds/a } } }", "secrets: { socket: { path: a } }",
       "secrets: { shared_memory: { path: a } }",
-      "logs: { sources: { a: { fifo: /a } } }",
       "telemetry: { metrics: { prometheus: false } }",
       "secrets: { stores: { env: {} }, files: [{ path: a, value: \"{{ with secret }}\" }] }",
     ] {
