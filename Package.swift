@@ -94,7 +94,8 @@ let package = Package(
     room(
       "SecretAgent",
       [
-        "Secrets", "Telemetry", "Vocabulary", "Resilience", "CLinux", nio, nioPosix, nioSSL, asyncHTTPClient, logging,
+        "Secrets", "Telemetry", "Threads", "Vocabulary", "Resilience", "CLinux", nio, nioPosix, nioSSL, asyncHTTPClient,
+        logging,
         .product(name: "NIOHTTP1", package: "swift-nio"),
       ]),
     room(

@@ -72,6 +72,8 @@ fish fish
 zsh zsh
 mandoc mandoc
 rsyslog rsyslogd
+gcc cc
+nodejs node
 '
 packages_of_log_sources='
 rsyslog rsyslogd

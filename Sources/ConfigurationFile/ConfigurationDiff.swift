@@ -7,7 +7,7 @@ import Traffic
 package struct ConfigurationDiff: Sendable, Equatable {
   package enum Part: String, Sendable, CaseIterable {
     case app, inbound, outbound, clusters, resolvers, threads, sources, transforms, spool, sinks, stores, values, files,
-      admin
+      delivery, admin
     case shutdown, state, tracing, stories
     /// Whatever has no part of its own here.
     case other
@@ -71,6 +71,9 @@ extension OutriderConfiguration {
     diff.add(.stores, old.secrets.stores, secrets.stores, name: \.name)
     diff.add(.values, old.secrets.values, secrets.values, name: \.name)
     diff.add(.files, old.secrets.files, secrets.files, name: \.path)
+    diff.add(
+      .delivery, Delivery(memory: old.secrets.sharedMemory, socket: old.secrets.socket),
+      Delivery(memory: secrets.sharedMemory, socket: secrets.socket))
     diff.add(.admin, old.admin, admin)
     diff.add(.shutdown, old.shutdown, shutdown)
     diff.add(.state, old.stateDirectory, stateDirectory)
@@ -110,11 +113,19 @@ extension OutriderConfiguration {
     rest.secrets.stores = old.secrets.stores
     rest.secrets.values = old.secrets.values
     rest.secrets.files = old.secrets.files
+    rest.secrets.sharedMemory = old.secrets.sharedMemory
+    rest.secrets.socket = old.secrets.socket
     rest.admin = old.admin
     rest.shutdown = old.shutdown
     rest.stateDirectory = old.stateDirectory
     return rest
   }
+}
+
+/// Shared memory and the socket of secrets.
+private struct Delivery: Equatable {
+  var memory: SharedMemoryConfiguration?
+  var socket: SecretSocketConfiguration?
 }
 
 extension AppConfiguration {

@@ -1,10 +1,23 @@
 extension KeyTable {
-  static let secrets: [Key] =
-    [
-      .key("stores", .variants(common: [], kinds: storeKinds), nil, "Where secrets come from, by name."),
-      .key("values", .map(.record(value)), nil, "Secrets, by the name that `${secrets.NAME.FIELD}` uses."),
-      .key("files", .list(.record(file)), nil, "Files made from secrets."),
-    ] + Key.planned("shared_memory", "socket")
+  static let secrets: [Key] = [
+    .key("stores", .variants(common: [], kinds: storeKinds), nil, "Where secrets come from, by name."),
+    .key("values", .map(.record(value)), nil, "Secrets, by the name that `${secrets.NAME.FIELD}` uses."),
+    .key("files", .list(.record(file)), nil, "Files made from secrets."),
+    .key("shared_memory", .record(sharedMemory), nil, "Secrets in memory that the app maps."),
+    .key("socket", .record(socket), nil, "An HTTP API for secrets on a Unix socket."),
+  ]
+
+  private static let sharedMemory: [Key] = [
+    .key("values", .oneOrList(.leaf(.text)), nil, "Names of secrets.", required: true),
+    .key("path", .path, nil, "A file of it, in `/dev/shm`; without one the app inherits it or asks the socket."),
+  ]
+
+  private static let socket: [Key] = [
+    .key("path", .path, nil, "Where it stands.", required: true),
+    .key(
+      "uids", .oneOrList(.leaf(.text)), nil,
+      "Users who may ask, besides root and the sidecar's own; the app's user when absent."),
+  ]
 
   private static let approle: [Key] =
     [
@@ -46,11 +59,13 @@ extension KeyTable {
 
   private static let change = Key.key(
     "on_change",
-    .record(
-      [
-        .key("signal", .signal, nil, "Sent to the app."),
-        .key("restart", .boolean, nil, "`true` restarts the app."),
-      ] + Key.planned("exec", "http")), nil, "What follows a change.")
+    .record([
+      .key("signal", .signal, nil, "Sent to the app."),
+      .key("restart", .boolean, nil, "`true` restarts the app."),
+      .key("exec", .list(.leaf(.text)), nil, "A program and its arguments, run by the sidecar; 0 is success."),
+      .key("http", .url, nil, "Gets a POST; 2xx is success."),
+      .key("timeout", .interval, "30s", "`exec` and `http`: the longest time for one try."),
+    ]), nil, "What follows a change.")
 
   static let value: [Key] =
     [

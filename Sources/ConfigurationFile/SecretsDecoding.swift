@@ -13,6 +13,8 @@ extension ConfigurationDecoder {
     let storeNames = view["stores"].entries.map(\.key)
     secrets.values = written.compactMap { value($0.key, $0.mark, $0.value, secrets.stores, storeNames) }
     secrets.files = view["files"].elements.compactMap(file)
+    secrets.sharedMemory = sharedMemory(view["shared_memory"])
+    secrets.socket = secretSocket(view["socket"])
     checkPaths(view["files"])
     checkTokens(secrets)
     return secrets
@@ -115,7 +117,7 @@ extension ConfigurationDecoder {
     var value = SecretValueConfiguration(name: name, store: storeName, source: source)
     view["refresh"].duration.assign(to: &value.refresh)
     view["required"].bool.assign(to: &value.required)
-    value.onChange = actions(view["on_change"])
+    value.onChange = changeActions(view["on_change"])
     return value
   }
 
@@ -171,13 +173,6 @@ extension ConfigurationDecoder {
     return .kv(path: path)
   }
 
-  private func actions(_ view: TreeView) -> [ChangeAction] {
-    var actions: [ChangeAction] = []
-    if let signal = view["signal"].signal { actions.append(.signal(signal)) }
-    if view["restart"].bool == true { actions.append(.restart) }
-    return actions
-  }
-
   // MARK: files
 
   private func file(_ view: TreeView) -> SecretFileConfiguration? {
@@ -199,7 +194,7 @@ extension ConfigurationDecoder {
     if let mode = view["mode"].text { UInt32(mode, radix: 8).assign(to: &file.mode) }
     file.owner = view["owner"].text
     file.group = view["group"].text
-    file.onChange = actions(view["on_change"])
+    file.onChange = changeActions(view["on_change"])
     return file
   }
 

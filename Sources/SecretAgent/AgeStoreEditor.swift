@@ -59,6 +59,11 @@ package enum AgeStoreEditor {
     let mode = PlainFile.mode(identity) ?? 0o600
     try PlainFile.replace(identity, Array(both.utf8), mode: mode)
     try write(store.plaintext, file: file, recipients: new + others, armored: store.armored)
+    do {
+      guard try AgeFile.open(try PlainFile.read(file), [key]) == store.plaintext else { throw AgeError.noMatch }
+    } catch {
+      throw FileFailure("\(file) does not open with its new identity; \(identity) holds the old one and the new one")
+    }
     try PlainFile.replace(identity, Array(text.utf8), mode: mode)
     return new.first?.text ?? ""
   }
@@ -67,7 +72,7 @@ package enum AgeStoreEditor {
     "# created: \(SystemTime.text(SystemTime.now))\n# public key: \(key.recipient?.text ?? "")\n\(key.text)\n"
   }
 
-  private static func readForWriting(file: String, identity: String) throws(FileFailure) -> Opened {
+  static func readForWriting(file: String, identity: String) throws(FileFailure) -> Opened {
     let store = try read(file: file, identity: identity)
     guard store.stanzas <= store.recipients.count else {
       throw FileFailure(

@@ -34,6 +34,8 @@ extension SecretAgent {
   func deliverChanges() async {
     var random = SeededRandom()
     var backoff = FailureBackoff(first: timings.retry)
+    // Actions of what was written while something else could not be.
+    var held: [ChangeAction] = []
     while !Task.isCancelled {
       guard await changes.wait(for: .seconds(3600)) else { continue }
       try? await Task.sleep(for: timings.debounce)
@@ -43,10 +45,14 @@ extension SecretAgent {
         return state.pending
       }
       if names.isEmpty { continue }
+      outlets.memory.update(stale: isStale)
       let (actions, failures) = deliver(names)
+      held += actions
       if failures.isEmpty {
         backoff.reset()
-        await runner.request(actions)
+        var seen: Set<ChangeAction> = []
+        await runner.request(held.filter { seen.insert($0).inserted })
+        held = []
       } else {
         let wait = backoff.failed(using: &random)
         for failure in failures { logger.error("\(failure); tried again in \(wait)") }
@@ -57,7 +63,7 @@ extension SecretAgent {
     }
   }
 
-  /// Writes the files that refer to changed secrets; the actions that follow, each once, in the order written.
+  /// Writes the files that refer to changed secrets; the actions that follow, in the order written.
   private func deliver(_ names: Set<String>) -> (actions: [ChangeAction], failures: [String]) {
     var actions: [ChangeAction] = []
     var failures: [String] = []
@@ -71,8 +77,7 @@ extension SecretAgent {
         failures.append("\(file.path): \(error)")
       }
     }
-    var seen: Set<ChangeAction> = []
-    return (actions.filter { seen.insert($0).inserted }, failures)
+    return (actions, failures)
   }
 
   func watch() async {
@@ -80,6 +85,7 @@ extension SecretAgent {
       try? await Task.sleep(for: timings.watch)
       if Task.isCancelled { return }
       state.withLock { $0.delivery }?.restore(logger)
+      outlets.memory.update(stale: isStale)
     }
   }
 }

@@ -33,6 +33,7 @@ package final class SecretAgent: Sendable {
   /// What an earlier agent left to this one.
   let inheritance: SecretInheritance?
   let baseDirectory: String
+  let outlets: SecretOutlets
   private let metrics: MetricRegistry
   private let group: any EventLoopGroup
   let runner: ActionRunner
@@ -75,7 +76,12 @@ package final class SecretAgent: Sendable {
     self.onWait = onWait
     book = inheritance?.book ?? SecretBook()
     ledger = inheritance?.ledger ?? SecretLedger(metrics: metrics, book: book)
-    runner = ActionRunner(retry: timings.retry, logger: logger, onAction: onAction)
+    outlets =
+      inheritance?.outlets
+      ?? SecretOutlets(book: book, ledger: ledger, metrics: metrics, group: group, logger: logger)
+    runner = ActionRunner(
+      retry: timings.retry, logger: logger,
+      onAction: ActionDriver(group: group, counters: outlets.actions, logger: logger, others: onAction).run)
     polls = Dictionary(configuration.values.map { ($0.name, Doorbell()) }) { first, _ in first }
   }
 
@@ -106,6 +112,7 @@ package final class SecretAgent: Sendable {
   func begin() async throws {
     var actions: [ChangeAction] = []
     for index in configuration.files.indices { actions += try deliverFirst(index) }
+    try openOutlets()
     let names = state.withLock { state in
       defer { state.pending = [] }
       return state.pending.union(inheritance?.pending ?? [])
@@ -128,6 +135,7 @@ package final class SecretAgent: Sendable {
     let left = await end()
     for vault in left.vaults.values { await vault.close() }
     left.delivery?.remove()
+    outlets.close()
     book.forget()
   }
 

@@ -22,6 +22,7 @@ struct OpenVault: Sendable {
 package struct SecretInheritance: Sendable {
   let book: SecretBook
   let ledger: SecretLedger
+  let outlets: SecretOutlets
   let configuration: SecretsConfiguration
   let vaults: [String: OpenVault]
   /// Absolute paths.
@@ -56,7 +57,7 @@ extension SecretAgent {
   package func handOver() async -> SecretInheritance {
     let left = await end()
     return SecretInheritance(
-      book: book, ledger: ledger, configuration: configuration, vaults: left.vaults,
+      book: book, ledger: ledger, outlets: outlets, configuration: configuration, vaults: left.vaults,
       files: left.delivery?.paths ?? [], pending: left.pending, actions: left.actions, values: book.checkpoint())
   }
 
@@ -97,6 +98,7 @@ extension SecretAgent {
     for index in configuration.files.indices {
       do { _ = try deliverFirst(index) } catch { logger.error("\(error)") }
     }
+    do { try openOutlets() } catch { logger.error("\(error)") }
     await runner.request(inheritance?.actions ?? [])
     let pending = inheritance?.pending ?? []
     if !pending.isEmpty { changed(Array(pending)) }

@@ -5,6 +5,8 @@ package struct SecretsConfiguration: Sendable, Equatable {
   package var stores: [SecretStoreConfiguration] = []
   package var values: [SecretValueConfiguration] = []
   package var files: [SecretFileConfiguration] = []
+  package var sharedMemory: SharedMemoryConfiguration? = nil
+  package var socket: SecretSocketConfiguration? = nil
   package init() {}
 }
 
@@ -90,6 +92,58 @@ package enum ChangeAction: Sendable, Hashable {
   /// A signal's number, for the app's process group.
   case signal(Int32)
   case restart
+  /// A program with its arguments, run by the sidecar; it must end with 0 within the time.
+  case exec([String], timeout: Duration)
+  /// A POST that must be answered with 2xx within the time.
+  case http(String, timeout: Duration)
+}
+
+extension ChangeAction: CustomStringConvertible {
+  /// For metrics.
+  package var kind: String {
+    switch self {
+    case .signal: "signal"
+    case .restart: "restart"
+    case .exec: "exec"
+    case .http: "http"
+    }
+  }
+
+  /// Without arguments, and URLs without user and query: they may hold credentials.
+  package var description: String {
+    switch self {
+    case .signal(let number): return "signal \(number)"
+    case .restart: return "restart"
+    case .exec(let command, _): return "exec \(command.first ?? "")"
+    case .http(let url, _):
+      var shown = url.prefix { $0 != "?" && $0 != "#" }
+      if let scheme = shown.firstRange(of: "://") {
+        let rest = shown[scheme.upperBound...]
+        let host = rest.prefix { $0 != "/" }
+        if let at = host.lastIndex(of: "@") { shown = shown[..<scheme.upperBound] + rest[rest.index(after: at)...] }
+      }
+      return "http \(shown)"
+    }
+  }
+}
+
+/// `secrets.shared_memory`: secrets in memory that the app maps.
+package struct SharedMemoryConfiguration: Sendable, Equatable {
+  /// Names of secrets.
+  package var values: [String]
+  /// A file, in /dev/shm or another tmpfs; nil = the inherited descriptor and the socket only.
+  package var path: String? = nil
+  /// The file's owner, a name or number: the app's user; nil = the sidecar's.
+  package var owner: String? = nil
+  package init(values: [String]) { self.values = values }
+}
+
+/// `secrets.socket`: an HTTP API on a Unix socket.
+package struct SecretSocketConfiguration: Sendable, Equatable {
+  package var path: String
+  /// Users whose processes may ask, names or numbers, besides root and the sidecar's own.
+  package var users: [String] = []
+  package init(path: String) { self.path = path }
 }
 
 package struct SecretFileConfiguration: Sendable, Equatable {

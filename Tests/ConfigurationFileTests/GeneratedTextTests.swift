@@ -106,11 +106,8 @@ import Vocabulary
   }
 
   /// The examples of the documents are accepted.
-  @Test(arguments: ["configuration", "tls", "observability", "logs", "sinks"]) func examplesOfTheDocumentsAreValid(
-    name: String
-  )
-    throws
-  {
+  @Test(arguments: ["configuration", "tls", "observability", "logs", "sinks", "secrets"])
+  func examplesOfTheDocumentsAreValid(name: String) throws {
     var root = URL(fileURLWithPath: #filePath)
     for _ in 0..<3 { root.deleteLastPathComponent() }
     let text = try String(contentsOf: root.appendingPathComponent("docs/\(name).md"), encoding: .utf8)

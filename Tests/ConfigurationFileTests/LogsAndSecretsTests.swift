@@ -177,7 +177,39 @@ import Vocabulary
     #expect(secrets.files[1].mode == 0o600)
   }
 
+  @Test func deliveryOfSecrets() throws {
+    let workspace = Workspace()
+    workspace.write(
+      "outrider.yaml",
+      """
+      app: { command: [a], user: shop }
+      secrets:
+        stores: { env: }
+        values:
+          db: { on_change: { exec: [reload, "-q"], http: "http://127.0.0.1:1/x", timeout: 5s } }
+        shared_memory: { values: db, path: mem }
+        socket: { path: /run/s.sock, uids: [1000, web] }
+      """)
+    let secrets = try ConfigurationLoader.load(workspace.input()).value.secrets
+    #expect(
+      secrets.values[0].onChange == [
+        .exec(["reload", "-q"], timeout: .seconds(5)), .http("http://127.0.0.1:1/x", timeout: .seconds(5)),
+      ])
+    #expect(secrets.sharedMemory?.values == ["db"])
+    #expect(secrets.sharedMemory?.path == workspace.path + "/mem")
+    #expect(secrets.sharedMemory?.owner == "shop")
+    #expect(secrets.socket?.users == ["1000", "web"])
+    let action = ChangeAction.http("https://user:pass@host/x?token=hunter2", timeout: .seconds(1))
+    #expect("\(action)" == "http https://host/x")
+    let short = try Workspace.value("app: { user: shop }\nsecrets: { stores: { env: }, socket: { path: /s } }")
+    #expect(short.secrets.socket?.users == ["shop"])
+  }
+
   @Test(arguments: [
+    ("secrets: { stores: { env: }, values: { db: {} }, shared_memory: { values: [dv] } }", "did you mean `db`?"),
+    ("secrets: { stores: { env: }, values: { db: {} }, shared_memory: { values: [] } }", "names no secret"),
+    ("secrets: { stores: { env: }, values: { db: { on_change: { exec: [] } } } }", "is empty"),
+    ("secrets: { socket: { uids: [1] } }", "`path`"),
     ("logs: { sinks: { a: {} } }", "does not say what kind of sink"),
     ("logs: { sinks: { a: { elasticsearch: { index: a } } } }", "needs `url`"),
     ("logs: { sinks: { a: { console: {}, from: [ap] } } }", "did you mean `app`?"),

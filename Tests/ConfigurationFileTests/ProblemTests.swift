@@ -59,8 +59,7 @@ import Testing
   @Test func keysOfTheContractThatAreNotInThisVersion() {
     for text in [
       "telemetry: { scrape: [a] }",
-      "secrets: { stores: { env: {} }, values: { a: { database: db/creds/a } } }", "secrets: { socket: { path: a } }",
-      "secrets: { shared_memory: { path: a } }",
+      "secrets: { stores: { env: {} }, values: { a: { database: db/creds/a } } }",
       "telemetry: { metrics: { prometheus: false } }",
       "secrets: { stores: { env: {} }, files: [{ path: a, value: \"{{ with secret }}\" }] }",
     ] {

@@ -129,7 +129,7 @@ import Vocabulary
     let link = SupervisorLink(descriptor: ends[1])
     link.send(.hello(version: 1))
     link.send(.waiting(for: "x"))
-    let first = try supervisor.read().frames
+    let first = try supervisor.read().frames.map(\.0)
     #expect(first == [.hello(version: 1), .waiting(for: "x")])
     var pipe: [CInt] = [-1, -1]
     #expect(outrider_app_pipe(&pipe, 1 << 20) == 0)

@@ -9,4 +9,5 @@
 #include "process_shim.h"
 #include "linux_shim.h"
 #include "logs_shim.h"
+#include "secrets_shim.h"
 #endif

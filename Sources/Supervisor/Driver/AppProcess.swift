@@ -22,6 +22,15 @@ struct AppProcess {
   private(set) var outputs: [Output] = []
   /// The read end of `OUTRIDER_READY_FD`.
   private(set) var readyDescriptor: CInt?
+  /// What the next start passes on as `OUTRIDER_SECRETS_FD`.
+  private var inherited: CInt?
+
+  /// Descriptors that came with the next start; they become ours. More than one is not known.
+  mutating func give(_ descriptors: [CInt]) {
+    if let inherited { close(inherited) }
+    inherited = descriptors.first
+    for descriptor in descriptors.dropFirst() { close(descriptor) }
+  }
 
   mutating func start(_ spec: AppSpec) throws(Spawn.Failure) -> Int32 {
     var pipes: [(read: CInt, write: CInt)] = []
@@ -30,10 +39,15 @@ struct AppProcess {
     do throws(Spawn.Failure) {
       for _ in 0..<(spec.readyDescriptor ? 3 : 2) { pipes.append(try Self.pipe()) }
       if spec.readyDescriptor { environment.append("OUTRIDER_READY_FD=3") }
+      var descriptors = [-1] + pipes.map(\.write)
+      if let inherited, outrider_is_memory(inherited) == 1 {
+        descriptors.append(inherited)
+        environment.append("OUTRIDER_SECRETS_FD=\(descriptors.count - 1)")
+      }
       let child = try Spawn.start(
         file: spec.arguments[0], arguments: spec.arguments, environment: environment,
-        directory: spec.workingDirectory, user: spec.user, group: spec.group,
-        descriptors: [-1] + pipes.map(\.write))
+        directory: spec.workingDirectory, user: spec.user, group: spec.group, descriptors: descriptors)
+      give([])
       pid = child
       outputs.append(Output(pid: child, standardOutput: pipes[0].read, standardError: pipes[1].read))
       forgetReadyDescriptor()

@@ -117,7 +117,7 @@ final class SupervisorDriver {
   private func takeChannel() {
     do throws(FrameError) {
       guard let (frames, ended) = try channel?.read() else { return }
-      for frame in frames { take(frame) }
+      for (frame, descriptors) in frames { take(frame, descriptors) }
       if ended {
         pending.append(.channelEnded)
         return closeChannel()
@@ -131,7 +131,13 @@ final class SupervisorDriver {
     }
   }
 
-  private func take(_ frame: WorkerFrame) {
+  /// Only a start of the app comes with a descriptor: the memory of secrets that the app inherits.
+  private func take(_ frame: WorkerFrame, _ descriptors: [CInt]) {
+    if case .startApp = frame {
+      app.give(descriptors)
+    } else {
+      for descriptor in descriptors { close(descriptor) }
+    }
     switch frame {
     case .bind(let id, let addresses):
       do throws(ListenerTable.Failure) {

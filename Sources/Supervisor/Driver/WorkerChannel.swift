@@ -49,14 +49,18 @@ struct WorkerChannel {
     }
   }
 
-  /// All frames that have arrived, and whether the channel has ended. Descriptors of a worker are not wanted.
-  mutating func read() throws(FrameError) -> (frames: [WorkerFrame], ended: Bool) {
-    var frames: [WorkerFrame] = []
+  /// All frames that have arrived with their descriptors, which become the caller's, and whether the channel has ended.
+  mutating func read() throws(FrameError) -> (frames: [(WorkerFrame, [CInt])], ended: Bool) {
+    var frames: [(WorkerFrame, [CInt])] = []
     while true {
       let result = source.read(into: &assembler)
       while let frame = try assembler.next() {
-        for descriptor in frame.descriptors { Glibc.close(descriptor) }
-        frames.append(try WorkerFrame(kind: frame.kind, payload: frame.payload))
+        do throws(FrameError) {
+          frames.append((try WorkerFrame(kind: frame.kind, payload: frame.payload), frame.descriptors))
+        } catch {
+          for descriptor in frame.descriptors + frames.flatMap(\.1) { Glibc.close(descriptor) }
+          throw error
+        }
       }
       if result != .some { return (frames, result == .ended) }
     }

@@ -1,6 +1,6 @@
 package import Vocabulary
 
-/// What the worker tells the supervisor. Descriptors never travel in this direction.
+/// What the worker tells the supervisor. `startApp` alone may come with a descriptor.
 package enum WorkerFrame: Sendable, Equatable {
   /// The first frame of every worker; `version` is `FrameLimits.version`.
   case hello(version: UInt32)

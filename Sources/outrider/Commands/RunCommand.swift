@@ -1,6 +1,7 @@
 import ArgumentParser
 import Glibc
 import Supervisor
+import Vocabulary
 
 struct RunCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -9,6 +10,12 @@ struct RunCommand: ParsableCommand {
     discussion: "outrider run -- python3 app.py needs no configuration file. Without a command (and no app.command in "
       + "the file) only the sidecar runs, beside an app in another container.")
   @OptionGroup var options: CommonOptions
+
+  @Flag(help: "Fetch the secrets, write `secrets.files` and exit: an init container.")
+  var once = false
+
+  @Option(help: "With --once: the longest time for it, for example 30s.")
+  var timeout = "60s"
 
   @Option(
     help: ArgumentHelp(
@@ -20,6 +27,12 @@ struct RunCommand: ParsableCommand {
   var command: [String] = []
 
   func run() throws {
+    if once {
+      guard let limit = DurationText.parse(timeout), limit > .zero else {
+        throw ValidationError("--timeout \(timeout) is no duration; write for example 30s")
+      }
+      throw ExitCode(try SecretsOnce.run(options, limit: limit))
+    }
     var worker = [workerBinary, "worker"]
     if let config = options.config { worker += ["--config", config] }
     if let state = options.state { worker += ["--state", state] }

@@ -6,7 +6,9 @@ import Supervisor
 struct SecretsCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "secrets", abstract: "Make and change the age-encrypted store of secrets.",
-    subcommands: [SecretsInit.self, SecretsSet.self, SecretsGet.self, SecretsList.self])
+    subcommands: [
+      SecretsInit.self, SecretsEdit.self, SecretsSet.self, SecretsGet.self, SecretsList.self, SecretsRotateKey.self,
+    ])
 }
 
 /// The store and the identity that opens it.

@@ -78,7 +78,9 @@ extension Worker {
     let changes = SocketChanges(from: seats(old.value), to: new.adminSeats + new.listenerSeats)
     try await bind(changes, new.admin)
     do {
-      if diff.touches(.stores, .values, .files) { try await replaceAgent(from: old.value.secrets, to: new.secrets) }
+      if diff.touches(.stores, .values, .files, .delivery) {
+        try await replaceAgent(from: old.value.secrets, to: new.secrets)
+      }
     } catch {
       await release(changes)
       throw error
@@ -224,7 +226,7 @@ extension Worker {
     unbind(changes.opened.map(\.address).filter { !before.contains($0) })
     for seat in changes.closed { await reopen(seat) }
     facts.change { $0.loaded = old }
-    guard diff.touches(.stores, .values, .files) else { return }
+    guard diff.touches(.stores, .values, .files, .delivery) else { return }
     do {
       try await replaceAgent(from: new, to: old.value.secrets)
     } catch {

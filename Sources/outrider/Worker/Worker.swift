@@ -92,6 +92,7 @@ actor Worker {
         switch action {
         case .signal(let number): link.send(.actionSignal(number))
         case .restart: link.send(.actionRestart)
+        case .exec, .http: return false
         }
         return true
       })
@@ -279,12 +280,17 @@ actor Worker {
   private func prepareApp() {
     let app = loaded.value.app
     do {
-      let environment = try AppEnvironment.render(app, base: input.environment, book: agent.book)
+      let secrets = agent.appInheritance()
+      defer { if let descriptor = secrets.descriptor { close(descriptor) } }
+      var base = input.environment
+      for variable in secrets.variables { base[variable.name] = variable.value }
+      let environment = try AppEnvironment.render(app, base: base, book: agent.book)
       link.send(
         .startApp(
           AppSpec(
             arguments: app.command, environment: environment, workingDirectory: app.workingDirectory, user: app.user,
-            group: app.group, readyDescriptor: app.ready?.probe == .descriptor)))
+            group: app.group, readyDescriptor: app.ready?.probe == .descriptor)),
+        descriptors: secrets.descriptor.map { [$0] } ?? [])
     } catch {
       logger.error("\(error)")
       link.send(.fatal(exitCode: ExitStatus.configuration))

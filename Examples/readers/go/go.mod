@@ -1,0 +1,3 @@
+module outrider.example/secrets
+
+go 1.21

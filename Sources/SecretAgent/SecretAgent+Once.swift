@@ -1,0 +1,39 @@
+import Logging
+import Secrets
+import Synchronization
+import Vocabulary
+
+/// Rendering once, for an init container.
+extension SecretAgent {
+  package enum OnceOutcome: Sendable, Equatable {
+    /// Files that hold what they should.
+    case written(Int)
+    /// The secrets did not come in time.
+    case late(String)
+    /// Waiting does not heal it.
+    case failed(String)
+  }
+
+  /// Fetches every value, writes every file and ends. Files stay, and so do leases and tokens: the app uses them. When it
+  /// fails, no file of this run is left half done; those that were written before the failure stay.
+  package func renderOnce(within limit: Duration) async -> OnceOutcome {
+    let outcome: OnceOutcome
+    do {
+      try await prepare(within: limit)
+      for index in configuration.files.indices { _ = try deliverFirst(index) }
+      outcome = .written(state.withLock { $0.delivery }?.paths.count ?? 0)
+    } catch {
+      outcome = isWaiting ? .late("\(error)") : .failed("\(error)")
+    }
+    let left = await end()
+    for vault in left.vaults.values { await vault.close() }
+    book.forget()
+    return outcome
+  }
+
+  /// Whether a value has not come that might still come.
+  private var isWaiting: Bool {
+    let (vaults, names) = state.withLock { (Set($0.vaults.keys), $0.names) }
+    return ledger.awaited.contains { names.contains($0.name) && vaults.contains($0.store) }
+  }
+}
