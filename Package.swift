@@ -73,7 +73,7 @@ let package = Package(
     room("Traffic", ["RegularExpressions", "Resilience", "Telemetry", "Vocabulary", crypto, cryptoExtras]),
     room("Interception", ["Vocabulary"]),
     room("Injection", ["Vocabulary", "CYAML"]),
-    room("Logs", ["RegularExpressions", "Telemetry", "Vocabulary", "CLinux", "CZlib"]),
+    room("Logs", ["RegularExpressions", "Telemetry", "Vocabulary", "CLinux", "CZlib", crypto]),
     room("Secrets", ["Resilience", "Telemetry", "Vocabulary", "CLinux", crypto, cryptoExtras]),
 
     // Floor 2: drivers that touch the world.

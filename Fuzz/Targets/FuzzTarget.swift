@@ -23,6 +23,7 @@ package struct FuzzTarget: Sendable {
     FuzzTarget(name: "route", check: RoutingTarget.check),
     FuzzTarget(name: "json", check: LogTargets.json),
     FuzzTarget(name: "sink_answer", check: LogTargets.sinkAnswer),
+    FuzzTarget(name: "forward_value", check: LogTargets.forwardValue),
     FuzzTarget(name: "spool", check: LogTargets.spool),
     FuzzTarget(name: "line_groups", check: LogInputTargets.lineGroups),
     FuzzTarget(name: "syslog_frames", check: LogInputTargets.frames),

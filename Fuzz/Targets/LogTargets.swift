@@ -53,6 +53,20 @@ enum LogTargets {
     return nil
   }
 
+  /// What a forward server sends: a value never takes more than is there, and more octets do not change it.
+  static func forwardValue(_ input: UnsafeRawBufferPointer) -> String? {
+    guard case .value(let value, let length) = ForwardValue.read(input) else { return nil }
+    if length < 1 || length > input.count { return "a value of \(length) in \(input.count) octets" }
+    if ForwardValue.read(input.part(0..<length)) != .value(value, length) {
+      return "another value without what follows"
+    }
+    for count in 0..<min(length, 64) where ForwardValue.read(input.part(0..<count)) != .incomplete {
+      return "\(count) octets of a value of \(length) are not incomplete"
+    }
+    _ = value.helo
+    return value.problemOfPong(salt: [1], nonce: [2], key: [3]) == nil ? "a digest that was guessed" : nil
+  }
+
   /// A spool segment after a crash, or after somebody wrote into it: its records never reach beyond the batch.
   static func spool(_ input: UnsafeRawBufferPointer) -> String? {
     guard let first = input.first else { return nil }

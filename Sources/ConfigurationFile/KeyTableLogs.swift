@@ -149,7 +149,7 @@ extension KeyTable {
         "console", .record([.key("pretty", .boolean, "false", "Adds time, level and colour.")]), nil,
         "The sidecar's own output."),
       .key(
-        "file", .record([.key("path", .path, nil, "The file.", required: true)] + Key.planned("rotate")), nil,
+        "file", .record([.key("path", .path, nil, "The file.", required: true), rotate]), nil,
         "NDJSON in a file."),
-    ] + networkSinkKinds + Key.planned("forward", "syslog")
+    ] + networkSinkKinds
 }

@@ -1,3 +1,5 @@
+import Logs
+
 extension KeyTable {
   private static func urls(_ summary: String) -> [Key] {
     [
@@ -39,10 +41,41 @@ extension KeyTable {
       .key("service", .text, nil, "`service.name`; the name of the record's source when absent."), sinkHeaders,
     ]
 
+  private static let addresses = Key.key(
+    "address", .oneOrList(.leaf(.address)), nil,
+    "One or more `host:port` or `unix:/path`, the next one after a failure; in TLS when the sink has `tls`.",
+    required: true)
+
+  private static let syslog: [Key] = [
+    addresses,
+    .key("facility", .choice(SyslogFacility.names), "local0", "The facility of the messages."),
+    .key("name", .text, nil, "APP-NAME; the name of the record's source when absent."),
+    .key("format", .choice(["json", "text"]), "json", "The whole record, or its message alone."),
+  ]
+
+  private static let forward: [Key] = [
+    addresses,
+    .key("tag", .text, "outrider", "The tag of the messages."),
+    .key("ack", .boolean, "true", "Waits until the server acknowledges each chunk."),
+    .key("shared_key", .secretText, nil, "Logs in with this key.", sensitive: true),
+    .key("user", .text, nil, "The user, where the server asks for one."),
+    .key("password", .secretText, nil, "The user's password.", sensitive: true),
+  ]
+
+  static let rotate = Key.key(
+    "rotate",
+    .record([
+      .key("size", .size, nil, "A new file begins before the file grows beyond this."),
+      .key("every", .interval, nil, "A new file begins with each such period, counted in UTC: `24h` at midnight."),
+      .key("keep", .integer(1...1000), "5", "Former files that stay: `PATH.1` is the newest."),
+    ]), nil, "When a new file begins; never when absent.")
+
   static let networkSinkKinds: [Key] = [
     .key("http", .record(http), nil, "NDJSON or JSON arrays by HTTP."),
     .key("splunk", .record(splunk), nil, "Splunk's HTTP Event Collector."),
     .key("loki", .record(loki), nil, "Grafana Loki."),
     .key("otlp", .record(otlp), nil, "An OpenTelemetry receiver."),
+    .key("syslog", .record(syslog), nil, "Syslog (RFC 5424) over TCP or TLS."),
+    .key("forward", .record(forward), nil, "Fluentd's forward protocol."),
   ]
 }

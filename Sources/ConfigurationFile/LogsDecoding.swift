@@ -143,7 +143,7 @@ extension ConfigurationDecoder {
     if name.contains("/") || name.hasPrefix(".") {
       view.error("the sink's name `\(PlainText.shown(name))` cannot name a file", "use letters, digits, `-` and `_`")
     }
-    guard let output = output(kind, view[kind]) else { return nil }
+    guard let output = output(kind, view[kind], hasTLS: view["tls"].exists) else { return nil }
     var sink = LogSinkConfiguration(name: name, output: output)
     sink.from = view["from"].elements.compactMap { element in
       guard let text = element.text else { return nil }
@@ -184,12 +184,14 @@ extension ConfigurationDecoder {
     return tls
   }
 
-  private func output(_ kind: String, _ view: TreeView) -> LogSinkConfiguration.Output? {
+  private func output(_ kind: String, _ view: TreeView, hasTLS: Bool) -> LogSinkConfiguration.Output? {
     switch kind {
     case "store": return .store(path: view["path"].filePath, keep: view["keep"].size ?? 256 << 20)
     case "console": return .console(pretty: view["pretty"].bool ?? false)
-    case "file": return view["path"].filePath.map { .file(path: $0) }
+    case "file": return view["path"].filePath.map { .file(path: $0, rotate: rotation(view["rotate"])) }
     case "http", "splunk", "loki", "otlp": return networkSink(kind, view)
+    case "syslog": return syslogSink(view, hasTLS: hasTLS)
+    case "forward": return forwardSink(view, hasTLS: hasTLS)
     default: return elasticsearch(view)
     }
   }

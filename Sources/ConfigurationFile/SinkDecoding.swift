@@ -95,4 +95,43 @@ extension ConfigurationDecoder {
     output.headers = headers(view)
     return .otlp(output)
   }
+
+  func syslogSink(_ view: TreeView, hasTLS: Bool) -> LogSinkConfiguration.Output? {
+    let addresses = view["address"].elements.compactMap(\.address)
+    if addresses.isEmpty { return nil }
+    var output = LogSinkConfiguration.SyslogOutput(addresses: addresses)
+    output.usesTLS = hasTLS
+    output.facility = SyslogFacility.names.firstIndex(of: view["facility"].text ?? "local0") ?? 16
+    output.name = view["name"].text
+    output.isText = view["format"].text == "text"
+    return .syslog(output)
+  }
+
+  func forwardSink(_ view: TreeView, hasTLS: Bool) -> LogSinkConfiguration.Output? {
+    let addresses = view["address"].elements.compactMap(\.address)
+    if addresses.isEmpty { return nil }
+    var output = LogSinkConfiguration.ForwardOutput(addresses: addresses)
+    output.usesTLS = hasTLS
+    view["tag"].text.assign(to: &output.tag)
+    view["ack"].bool.assign(to: &output.acknowledges)
+    output.sharedKey = declared(view["shared_key"])
+    output.user = view["user"].text ?? ""
+    output.password = declared(view["password"])
+    if output.sharedKey == nil, view["user"].exists || view["password"].exists {
+      view.error("`\(view.path)` has a user or a password and no `shared_key`", "add `shared_key`, or remove them")
+    }
+    return .forward(output)
+  }
+
+  func rotation(_ view: TreeView) -> FileRotation? {
+    guard view.exists else { return nil }
+    var rotation = FileRotation()
+    rotation.size = view["size"].size
+    rotation.every = view["every"].duration
+    view["keep"].int.assign(to: &rotation.keep)
+    if rotation.size == nil, rotation.every == nil, !view.isBroken("size"), !view.isBroken("every") {
+      view.error("`\(view.path)` does not say when", "add `size: 100MiB` or `every: 24h`")
+    }
+    return rotation
+  }
 }

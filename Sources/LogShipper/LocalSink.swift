@@ -85,31 +85,6 @@ final class LocalSink: Sendable {
   }
 }
 
-/// Appends NDJSON to one file that something else may rotate: it is opened for each batch.
-final class FileWriter {
-  private let path: String
-  private let arena = ByteArena()
-
-  init(path: String) { self.path = path }
-
-  func add(_ record: SpooledRecord) { arena.append(record.bytes) }
-
-  /// nil, or errno; then nothing of the batch was kept.
-  func flush() -> CInt? {
-    defer { arena.removeAll() }
-    let fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0o640)
-    guard fd >= 0 else { return errno }
-    defer { close(fd) }
-    let before = lseek(fd, 0, SEEK_END)
-    guard StateFile.writeAll(fd, arena.bytes) else {
-      let code = errno
-      if before >= 0 { ftruncate(fd, before) }
-      return code
-    }
-    return nil
-  }
-}
-
 /// The app's lines on the sidecar's own stdout and stderr, as they came or made for reading.
 final class ConsoleWriter {
   private let pretty: Bool

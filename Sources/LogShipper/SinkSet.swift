@@ -116,8 +116,9 @@ final class SinkSet: Sendable {
       return .local(LocalSink(state, logger: logger) { .store(try StoreWriter(path: path, keep: keep)) })
     case .console(let pretty):
       return .local(LocalSink(state, logger: logger) { .console(ConsoleWriter(pretty: pretty)) })
-    case .file(let path): return .local(LocalSink(state, logger: logger) { .file(FileWriter(path: path)) })
-    case .elasticsearch, .http, .splunk, .loki, .otlp:
+    case .file(let path, let rotation):
+      return .local(LocalSink(state, logger: logger) { .file(FileWriter(path: path, rotation: rotation)) })
+    case .elasticsearch, .http, .splunk, .loki, .otlp, .syslog, .forward:
       let route = try SinkRoute(sink, group: group, secrets: secrets)
       let dead = sink.deadLetter ?? "\(stateDirectory)/dead-letter/\(sink.name).ndjson"
       return .network(

@@ -121,10 +121,12 @@ package struct LogSinkConfiguration: Sendable, Equatable {
     case splunk(SplunkOutput)
     case loki(LokiOutput)
     case otlp(OTLPOutput)
+    case syslog(SyslogOutput)
+    case forward(ForwardOutput)
     case store(path: String?, keep: Int)
     /// Lines go to the stream they came from; `pretty` adds time, level and colour.
     case console(pretty: Bool)
-    case file(path: String)
+    case file(path: String, rotate: FileRotation? = nil)
   }
   package struct ElasticsearchOutput: Sendable, Equatable {
     package enum Authorization: Sendable, Equatable {

@@ -51,7 +51,49 @@ import Vocabulary
     #expect(try sink("{ otlp: { url: \"http://o\", protocol: http, service: shop } }") == .otlp(otlp))
   }
 
+  @Test func rotatedFile() throws {
+    var rotation = FileRotation()
+    rotation.size = 1 << 20
+    #expect(try sink("{ file: { path: /a, rotate: { size: 1MiB } } }") == .file(path: "/a", rotate: rotation))
+    rotation.every = .seconds(3600)
+    rotation.keep = 2
+    #expect(
+      try sink("{ file: { path: /a, rotate: { size: 1MiB, every: 1h, keep: 2 } } }")
+        == .file(path: "/a", rotate: rotation)
+    )
+    #expect(try sink("{ file: { path: /a } }") == .file(path: "/a"))
+  }
+
+  @Test func syslogAndForward() throws {
+    var syslog = LogSinkConfiguration.SyslogOutput(addresses: [.tcp(host: "l", port: 514)])
+    #expect(try sink("{ syslog: { address: \"l:514\" } }") == .syslog(syslog))
+    syslog.usesTLS = true
+    syslog.facility = 3
+    syslog.name = "shop"
+    syslog.isText = true
+    #expect(
+      try sink("{ syslog: { address: \"l:514\", facility: daemon, name: shop, format: text }, tls: { ca: /ca } }")
+        == .syslog(syslog))
+    var forward = LogSinkConfiguration.ForwardOutput(
+      addresses: [.tcp(host: "f", port: 24224), .unix(path: "/run/f")])
+    forward.tag = "shop.app"
+    forward.acknowledges = false
+    forward.sharedKey = token
+    forward.user = "u"
+    forward.password = token
+    let login = "shared_key: \"${secrets.hec.t}\", user: u, password: \"${secrets.hec.t}\""
+    #expect(
+      try sink("{ forward: { address: [\"f:24224\", \"unix:/run/f\"], tag: shop.app, ack: false, \(login) } }")
+        == .forward(forward))
+  }
+
   @Test(arguments: [
+    ("{ file: { path: /a, rotate: { keep: 2 } } }", "does not say when"),
+    ("{ file: { path: /a, rotate: { size: 1MiB, keep: 0 } } }", "keep"),
+    ("{ syslog: {} }", "address"),
+    ("{ syslog: { address: \"l:514\", facility: local9 } }", "local9"),
+    ("{ forward: { address: f } }", "is not an address"),
+    ("{ forward: { address: \"f:1\", user: u } }", "no `shared_key`"),
     ("{ http: {} }", "needs `url`"),
     ("{ http: { url: \"http://a\", headers: { \"a b\": x } } }", "is no name of a field"),
     ("{ http: { url: \"http://a\", headers: { Host: x } } }", "which the sink sets itself"),

@@ -177,3 +177,128 @@ import Vocabulary
     #expect(circuit.enter(at: 1121) == nil && circuit.enter(at: 1121) == nil && circuit.failures == 0)
   }
 }
+
+@Suite struct StreamSinkFormatTests {
+  @Test func syslogFrames() {
+    let batch = SinkBatch()
+    let record = #"{"level":"warn","message":"a \"b\" é"}"#
+    batch.add(record, source: "my app", time: noon + 1_234_567, level: .warn)
+    var options = LogSinkConfiguration.SyslogOutput(addresses: [])
+    let head = "<132>1 2026-01-31T12:00:00.001234Z h_1 my_app - - - "
+    #expect(
+      text(SyslogFormat(options, host: "h 1").encode(batch, [0]))
+        == "\((head + record).utf8.count) \(head)\(record)")
+    options.isText = true
+    options.name = "shop"
+    options.facility = 0
+    let plain = "<4>1 2026-01-31T12:00:00.001234Z - shop - - - a \"b\" é"
+    #expect(
+      text(SyslogFormat(options, host: "").encode(batch, [0, 0]))
+        == String(repeating: "\(plain.utf8.count) \(plain)", count: 2))
+  }
+
+  func pack(_ json: String) -> [UInt8] {
+    let arena = ByteArena()
+    withBytes(json) { arena.append(messagePackOf: $0, depth: 4) }
+    return Array(arena.bytes)
+  }
+
+  /// Against the table of the MessagePack specification.
+  @Test func messagePackForms() {
+    #expect(pack("null") == [0xC0] && pack("true") == [0xC3] && pack("false") == [0xC2])
+    #expect(pack("0") == [0] && pack("127") == [0x7F] && pack("-1") == [0xFF] && pack("-32") == [0xE0])
+    #expect(pack("128") == [0xD2, 0, 0, 0, 128] && pack("-33") == [0xD2, 0xFF, 0xFF, 0xFF, 0xDF])
+    #expect(pack("4294967296") == [0xD3, 0, 0, 0, 1, 0, 0, 0, 0])
+    #expect(pack("1.5") == [0xCB, 0x3F, 0xF8, 0, 0, 0, 0, 0, 0])
+    #expect(pack("1e999") == [0xA5] + Array("1e999".utf8))
+    #expect(pack(#""a\nb""#) == [0xA3, 0x61, 0x0A, 0x62])
+    #expect(pack(#"{"a":[1,{}]}"#) == [0x81, 0xA1, 0x61, 0x92, 1, 0x80])
+    #expect(pack("[[[[[1]]]]]") == [0x91, 0x91, 0x91, 0x91, 0xA3] + Array("[1]".utf8))
+    for (size, head) in [
+      (31, [0xBF]), (32, [0xD9, 32]), (255, [0xD9, 255]), (256, [0xDA, 1, 0]), (65536, [0xDB, 0, 1, 0, 0]),
+    ] as [(Int, [UInt8])] {
+      #expect(pack("\"" + String(repeating: "x", count: size) + "\"").prefix(head.count) == head[...])
+    }
+    let array = "[" + Array(repeating: "1", count: 16).joined(separator: ",") + "]"
+    #expect(pack(array).prefix(3) == [0xDC, 0, 16])
+  }
+
+  @Test func forwardEntriesAndMessages() {
+    let batch = SinkBatch()
+    batch.add(#"{"m":"x"}"#, time: 1_000_000_002)
+    let entry: [UInt8] = [0x92, 0xD7, 0, 0, 0, 0, 1, 0, 0, 0, 2, 0x81, 0xA1, 0x6D, 0xA1, 0x78]
+    #expect(ForwardFormat().encode(batch, [0]) == entry)
+    let message = ForwardRequest.packed(tag: "t", entries: entry, size: 1, chunk: "c", compressed: true)
+    #expect(
+      message == [0x93, 0xA1, 0x74, 0xC4, 16] + entry + [0x83, 0xA4] + Array("size".utf8) + [1, 0xA5]
+        + Array("chunk".utf8) + [0xA1, 0x63, 0xAA] + Array("compressed".utf8) + [0xA4] + Array("gzip".utf8))
+  }
+
+  @Test func forwardAnswers() {
+    let ack = [0x81, 0xA3] + Array("ack".utf8) + [0xA1, 0x63]
+    for count in 0..<ack.count {
+      #expect(ack[..<count].withUnsafeBytes { ForwardValue.read($0) } == .incomplete)
+    }
+    guard case .value(let value, let length) = ack.withUnsafeBytes({ ForwardValue.read($0) }) else {
+      Issue.record("an acknowledgement")
+      return
+    }
+    #expect(length == ack.count && value.member("ack")?.octets == [0x63] && value.member("ac") == nil)
+    for bomb in [
+      [0xDD, 0xFF, 0xFF, 0xFF, 0xFF], Array(repeating: 0x91, count: 100), [0xC1], [0xC6, 0xFF, 0xFF, 0xFF, 0xFF],
+    ]
+      as [[UInt8]]
+    {
+      #expect(bomb.withUnsafeBytes { ForwardValue.read($0) } == .invalid)
+    }
+    let salt: [UInt8] = [1]
+    let nonce: [UInt8] = [2]
+    let key: [UInt8] = [3]
+    let digest = ForwardRequest.digest(salt, Array("s".utf8), nonce, key)
+    func pong(_ flag: Bool, _ digest: String) -> ForwardValue {
+      .list(["PONG", "", "no", "s", digest].enumerated().map { $0 == 1 ? .flag(flag) : .bytes(Array($1.utf8)) })
+    }
+    #expect(pong(true, digest).problemOfPong(salt: salt, nonce: nonce, key: key) == nil)
+    #expect(pong(true, "x").problemOfPong(salt: salt, nonce: nonce, key: key)?.contains("does not know") == true)
+    #expect(pong(false, digest).problemOfPong(salt: salt, nonce: nonce, key: key) == "the server refused the login: no")
+  }
+}
+
+@Suite struct FileRotationTests {
+  @Test func dueBySizeAndByPeriod() {
+    var rotation = FileRotation()
+    rotation.size = 100
+    #expect(!rotation.isDue(size: 0, adding: 1000, modified: 0, now: noon))
+    #expect(!rotation.isDue(size: 60, adding: 40, modified: 0, now: noon))
+    #expect(rotation.isDue(size: 60, adding: 41, modified: noon, now: noon))
+    var daily = FileRotation()
+    daily.every = .seconds(86400)
+    let midnight = noon + 43200 * 1_000_000_000
+    #expect(!daily.isDue(size: 1, adding: 1, modified: noon, now: midnight - 1))
+    #expect(daily.isDue(size: 1, adding: 1, modified: midnight - 1, now: midnight))
+    #expect(!daily.isDue(size: 1, adding: 1, modified: midnight, now: noon), "a clock that was set back")
+  }
+}
+
+@Suite struct DeadLetterTests {
+  @Test func whatIsWrittenIsRead() throws {
+    let arena = ByteArena()
+    let record =
+      #"{"@timestamp":"2026-01-31T12:00:00.000Z","source":"web","stream":"stderr","level":"warn","message":"x"}"#
+    withBytes(record + "\n") {
+      BulkResponse.deadLetter(reason: "400 \"no\"", sink: "es", time: noon, record: $0, into: arena)
+    }
+    let line = arena.bytes.part(0..<arena.count - 1)
+    let letter = try #require(DeadLetter(line))
+    #expect(letter.reason == "400 \"no\"" && letter.time == "2026-01-31T12:00:00.000Z")
+    #expect(line.part(letter.record).text == record)
+    let (mark, source) = DeadLetter.mark(of: line.part(letter.record), now: 1)
+    #expect(mark.time == noon && mark.level == .warn && mark.stream == .stderr && source == "web")
+  }
+
+  @Test(arguments: [
+    "", "{}", "[]", #"{"reason":"a"}"#, #"{"reason":"a","record":[]}"#, #"{"reason":1,"record":{}}"#,
+    #"{"reason":"a","record":{}"#,
+  ])
+  func whatIsNoLetter(line: String) { #expect(withBytes(line) { DeadLetter($0) } == nil) }
+}

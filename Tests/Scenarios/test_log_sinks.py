@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+import rig
 from rig import numbers, wait_until
 
 BATCH = 100
@@ -199,4 +200,47 @@ def test_headers_hold_credentials_that_never_show(start, peer, age_store, python
     assert {json.dumps(record["labels"], sort_keys=True) for record in records} == {
         '{"job": "shop", "stream": "stderr"}', '{"job": "shop", "stream": "stdout"}'}
     assert "h1dden-value" not in process.stderr + process.admin("/metrics").text
+    process.stop()
+
+
+def test_batches_go_side_by_side_and_the_checkpoint_waits_for_the_oldest(start, peer, python_app):
+    server = peer("log_fault_server.py")
+    server.tell("/_fault", {"mode": "hang"})
+    process = start(
+        {"logs": {"sinks": sink("http", server.port, concurrency=4)}}, python_app("talker.py", 600, 400, "stay")).wait_ready()
+    wait_until(lambda: server.ask("/_requests")["count"] >= 4, "four requests at once")
+    status = next(s for s in process.admin("/status").json["sinks"] if s["name"] == "out")
+    assert status["sent"] == 0 and status["lag_records"] > 0
+    server.tell("/_fault", {"mode": "none"})
+    wait_until(lambda: set(numbered(server)) == set(range(600)), "every line")
+    assert max(numbered(server).values()) == 1
+    process.stop()
+
+
+def test_dead_letters_are_listed_shown_and_sent_again(start, peer, python_app):
+    server = peer("log_fault_server.py")
+    server.tell("/_fault", {"mode": "refuse", "match": "line-1"})
+    process = start({"logs": {"sinks": sink("http", server.port)}}, python_app("talker.py", 20, "stay")).wait_ready()
+    refused = {1, *range(10, 20)}
+    wait_until(lambda: set(numbered(server)) == set(range(20)) - refused, "the good lines")
+
+    def letters(*arguments):
+        return rig.run("logs", "dead-letter", *arguments, "--state", process.state)
+
+    wait_until(lambda: "out: 11 records" in letters("ls").stdout, "the letters")
+    listed = json.loads(letters("ls", "--output", "json").stdout)
+    assert (listed["sink"], listed["records"]) == ("out", 11) and "told to refuse" in listed["last_reason"]
+    shown = letters("show", "out").stdout
+    assert sorted(numbers(shown.splitlines())) == sorted(refused) and shown.count("told to refuse") == 11
+    # What is refused again comes back; the rest arrives.
+    server.tell("/_fault", {"mode": "refuse", "match": "line-13-"})
+    assert letters("replay", "out").returncode == 0
+    wait_until(lambda: set(numbered(server)) == set(range(20)) - {13}, "the letters that are taken now")
+    wait_until(lambda: "out: 1 records" in letters("ls").stdout, "the one that is not")
+    server.tell("/_fault", {"mode": "none"})
+    wait_until(lambda: letters("replay", "out").returncode == 0, "the end of the first replay")
+    wait_until(lambda: set(numbered(server)) == set(range(20)), "the last one")
+    assert max(numbered(server).values()) == 1
+    nothing = letters("show", "nowhere")
+    assert nothing.returncode != 0 and "nowhere" in nothing.stderr
     process.stop()

@@ -7,6 +7,8 @@ struct DeadLetterFile: Sendable {
   let path: String
   let sink: String
 
+  var hasReplay: Bool { access(DeadLetterReplay.path(of: path), F_OK) == 0 }
+
   /// Nil when all were written, else what is wrong; then nothing of them was.
   func append(_ records: [(record: Bytes, reason: String)]) -> String? {
     let arena = ByteArena()

@@ -8,8 +8,8 @@ import Vocabulary
 
 /// Takes a request's body to where a sink sends, and brings back what was said to it.
 protocol SinkTransport: Sendable {
-  /// One request to the address that `attempt` chooses. Ends early when its task is cancelled.
-  func send(_ body: [UInt8], attempt: Int) async -> SinkAnswer
+  /// One request with so many records to the address that `attempt` chooses. Ends early when its task is cancelled.
+  func send(_ body: [UInt8], items: Int, attempt: Int) async -> SinkAnswer
   /// What the sink shows itself with, now: a sink that was refused for good tries again when it changes.
   func credentials() -> [UInt8]
   func shutdown() async
@@ -53,7 +53,7 @@ final class HTTPSinkClient: SinkTransport {
   }
 
   /// One request, at most 30 s.
-  func send(_ body: [UInt8], attempt: Int) async -> SinkAnswer {
+  func send(_ body: [UInt8], items: Int, attempt: Int) async -> SinkAnswer {
     guard !plan.urls.isEmpty else { return .failed("no url is configured") }
     return await post(body, to: plan.urls[attempt % plan.urls.count])
   }

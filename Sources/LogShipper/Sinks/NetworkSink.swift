@@ -16,7 +16,7 @@ final class NetworkSink: Sendable {
   private let circuit = Mutex(SinkCircuit())
   private let logger: Logger
   private let task = Mutex<Task<Void, Never>?>(nil)
-  private let flights = Mutex<[Task<Bool, Never>]>([])
+  private let flights = Mutex(Flights())
   private let wakes: AsyncStream<Void>
   private let waker: AsyncStream<Void>.Continuation
 
@@ -42,13 +42,19 @@ final class NetworkSink: Sendable {
   /// Ends what it waits for; to be called once the phase says so.
   func cancel() {
     task.withLock { $0?.cancel() }
-    for flight in flights.withLock({ $0 }) { flight.cancel() }
+    flights.withLock { for flight in $0.flying.values { flight.task.cancel() } }
   }
 
   private func run() async {
     state.spool.wake(sink: state.name) { [waker] in waker.yield() }
     let position = state.spool.register(sink: state.name)
+    let replays = Task { [deadLetter, waker] in
+      while (try? await Task.sleep(for: .seconds(1))) != nil {
+        if deadLetter.hasReplay { waker.yield() }
+      }
+    }
     await send(from: position)
+    replays.cancel()
     await transport.shutdown()
     state.phase = .finished
   }
@@ -71,15 +77,18 @@ final class NetworkSink: Sendable {
         collect(next, into: batch)
         continue
       }
-      if !full, ends.isEmpty || !batch.items.isEmpty, state.phase == .running {
-        if batch.items.isEmpty {
+      if !full, state.phase == .running {
+        if batch.items.isEmpty, !hasLanded {
           // Nothing but records of other sources: they are passed, too.
-          if reader.position != committed, commit(reader.position) { committed = reader.position }
+          if ends.isEmpty {
+            if reader.position != committed, commit(reader.position) { committed = reader.position }
+            guard await replay() else { return }
+          }
           await wakes.next()
           continue
         }
         let left = configuration.batchAge.inNanoseconds - (Clock.monotonic() - oldest)
-        if left > 0 {
+        if !batch.items.isEmpty, left > 0 {
           try? await Task.sleep(nanoseconds: UInt64(min(left, 50_000_000)))
           continue
         }
@@ -95,7 +104,7 @@ final class NetworkSink: Sendable {
           ends.append(reader.position)
           batch = SinkBatch()
         }
-        if !ends.isEmpty, ends.count >= width || !full {
+        while !ends.isEmpty, hasLanded || ends.count >= width || state.phase != .running {
           guard await land() else { return }
           let end = ends.removeFirst()
           if commit(end) { committed = end }
@@ -108,20 +117,69 @@ final class NetworkSink: Sendable {
     }
   }
 
+  /// Sends the dead letters that somebody asked for, while nothing else waits; false when the sink is to stop first.
+  private func replay() async -> Bool {
+    guard let letters = DeadLetterReplay(of: deadLetter.path) else { return true }
+    let batch = SinkBatch()
+    var damaged: UInt64 = 0
+    var count = 0
+    while letters.fill(
+      batch, bytes: configuration.batchBytes, records: configuration.batchRecords, damaged: &damaged)
+    {
+      // The file stays, for the next run.
+      if state.phase != .running { return true }
+      guard await deliver(batch) else { return false }
+      count += batch.items.count
+      batch.removeAll()
+    }
+    letters.remove()
+    state.meters.damaged.add(damaged)
+    let broken = damaged > 0 ? ", \(damaged) lines were no dead letters" : ""
+    logger.info("log sink '\(state.name)' sent \(count) dead letters again\(broken)")
+    return true
+  }
+
+  /// Batches on their way, by number in the order of the spool.
+  private struct Flights {
+    var flying: [Int: Flight] = [:]
+    var oldest = 0
+    var next = 0
+  }
+
+  private struct Flight {
+    var task: Task<Bool, Never>
+    var hasLanded = false
+  }
+
   private func launch(_ batch: SinkBatch) {
     // The caller lets go of the batch: from here on it is the flight's alone.
     nonisolated(unsafe) let batch = batch
-    let flight = Task { await self.deliver(batch) }
-    flights.withLock { $0.append(flight) }
-    if state.phase == .abandoned { flight.cancel() }
+    flights.withLock { flights in
+      let number = flights.next
+      flights.next += 1
+      let task = Task {
+        let isSettled = await self.deliver(batch)
+        self.flights.withLock { $0.flying[number]?.hasLanded = true }
+        self.waker.yield()
+        return isSettled
+      }
+      flights.flying[number] = Flight(task: task)
+      if state.phase == .abandoned { task.cancel() }
+    }
   }
+
+  /// Whether the oldest flight is over.
+  private var hasLanded: Bool { flights.withLock { $0.flying[$0.oldest]?.hasLanded ?? false } }
 
   /// The end of the oldest flight.
   private func land() async -> Bool {
-    guard let first = flights.withLock({ $0.first }) else { return true }
-    let settled = await first.value
-    flights.withLock { _ = $0.removeFirst() }
-    return settled
+    guard let task = flights.withLock({ $0.flying[$0.oldest]?.task }) else { return true }
+    let isSettled = await task.value
+    flights.withLock { flights in
+      flights.flying[flights.oldest] = nil
+      flights.oldest += 1
+    }
+    return isSettled
   }
 
   private func commit(_ position: SpoolPosition) -> Bool {
@@ -240,7 +298,7 @@ final class NetworkSink: Sendable {
       queue = queue.dropFirst(group.count)
       let body = format.encode(batch, group)
       let began = Clock.monotonic()
-      let answer = await transport.send(body, attempt: attempt)
+      let answer = await transport.send(body, items: group.count, attempt: attempt)
       state.meters.latency.record(UInt64(max(0, Clock.monotonic() - began)))
       state.meters.bytes.add(UInt64(body.count))
       switch format.judge(answer, items: group.count) {

@@ -51,6 +51,15 @@ struct SinkRoute {
       plan.contentType = "application/x-protobuf"
       plan.accept = "application/x-protobuf"
       transport = try client(plan)
+    case .syslog(let options):
+      format = SyslogFormat(options, host: Self.host())
+      transport = try StreamSinkClient(
+        .syslog, options.addresses, usesTLS: options.usesTLS, sink, group: group, secrets: secrets)
+    case .forward(let options):
+      format = ForwardFormat()
+      transport = try StreamSinkClient(
+        .forward(options, host: Self.host()), options.addresses, usesTLS: options.usesTLS, sink, group: group,
+        secrets: secrets)
     case .store, .console, .file:
       throw LogStorageError(description: "the log sink '\(sink.name)' sends nothing over the network")
     }

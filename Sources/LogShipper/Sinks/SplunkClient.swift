@@ -35,7 +35,7 @@ struct SplunkClient: SinkTransport {
     return text
   }
 
-  func send(_ body: [UInt8], attempt: Int) async -> SinkAnswer {
+  func send(_ body: [UInt8], items: Int, attempt: Int) async -> SinkAnswer {
     let base = bases[attempt % bases.count]
     let answer = await client.post(body, to: base + "/services/collector/event")
     guard let channel, case .reply(let status, _, let content) = answer, (200..<300).contains(status),

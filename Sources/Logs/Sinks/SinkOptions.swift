@@ -71,4 +71,27 @@ extension LogSinkConfiguration {
     package var headers: [SinkHeader] = []
     package init(urls: [String]) { self.urls = urls }
   }
+
+  package struct SyslogOutput: Sendable, Equatable {
+    package var addresses: [Address]
+    package var usesTLS = false
+    /// RFC 5424 section 6.2.1, 0...23.
+    package var facility = 16
+    /// APP-NAME; nil = the name of the record's source.
+    package var name: String? = nil
+    /// True: the message alone; false: the record as JSON.
+    package var isText = false
+    package init(addresses: [Address]) { self.addresses = addresses }
+  }
+
+  package struct ForwardOutput: Sendable, Equatable {
+    package var addresses: [Address]
+    package var usesTLS = false
+    package var tag = "outrider"
+    package var acknowledges = true
+    package var sharedKey: SecretTemplate? = nil
+    package var user = ""
+    package var password: SecretTemplate? = nil
+    package init(addresses: [Address]) { self.addresses = addresses }
+  }
 }

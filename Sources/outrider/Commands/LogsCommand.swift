@@ -7,7 +7,8 @@ import Vocabulary
 
 struct LogsCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "logs", abstract: "Search and follow the local store of log records.")
+    commandName: "logs", abstract: "Search and follow the local store of log records.",
+    subcommands: [DeadLetterCommand.self])
   @OptionGroup var options: CommonOptions
 
   @Flag(name: [.long, .customShort("f")], help: "Go on with records as they arrive.")
