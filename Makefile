@@ -15,7 +15,7 @@ FILTER ?=
 SCENARIO ?=
 
 .PHONY: help build static test test-swift test-servers test-scenarios sanitize fuzz check lint format gate bench \
-  bench-check bench-overhead demo clean setup-build setup-test setup-bench setup-fuzz FORCE
+  bench-check bench-overhead bench-secrets demo clean setup-build setup-test setup-bench setup-fuzz FORCE
 .DEFAULT_GOAL := build
 
 help: ## This list
@@ -98,6 +98,9 @@ bench-check: build setup-bench ## The same, and it fails when one of its limits 
 
 bench-overhead: build setup-bench ## outrider_overhead_seconds beside what is measured from outside
 	.venv/bin/python Benchmarks/proxy/overhead.py
+
+bench-secrets: build setup-test ## Secrets beside `bao agent`: start, exec mode, a revoked token, memory (ROUNDS=7)
+	OUTRIDER=$(CURDIR)/dist/outrider .venv/bin/python Benchmarks/secrets/compare.py
 
 demo: ## A shop, a service that fails now and then, and Outrider between them (KEEP=1 leaves it up)
 	@dev/demo.sh

@@ -153,8 +153,8 @@ let package = Package(
     .target(
       name: "FuzzTargets",
       dependencies: [
-        "HTTP1", "HTTP2", "Traffic", "Logs", "ConfigurationFile", "RegularExpressions", "Telemetry", "Vocabulary", nio,
-        "Injection",
+        "HTTP1", "HTTP2", "Traffic", "Logs", "Secrets", "ConfigurationFile", "RegularExpressions", "Telemetry",
+        "Vocabulary", nio, "Injection",
       ],
       path: "Fuzz/Targets", swiftSettings: strict + (fuzzer == nil ? [] : measuring)),
     tests("FuzzTargets"),

@@ -36,6 +36,7 @@ package struct FuzzTarget: Sendable {
     FuzzTarget(name: "path", check: SecurityTargets.path),
     FuzzTarget(name: "traceparent", check: ObservingTargets.traceparent),
     FuzzTarget(name: "access_format", check: ObservingTargets.accessFormat),
+    FuzzTarget(name: "vault_reply", check: SecretTargets.vaultReply),
     FuzzTarget(name: "configuration", check: ConfigurationTarget.check),
     FuzzTarget(name: "manifest", check: InjectionTargets.manifest),
     FuzzTarget(name: "admission_review", check: InjectionTargets.review),

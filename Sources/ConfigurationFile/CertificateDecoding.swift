@@ -3,12 +3,13 @@ import Secrets
 extension ConfigurationDecoder {
   /// A secret of the PKI engine.
   func certificateRequest(_ view: TreeView) -> CertificateRequest? {
-    if view["kv"].exists { view["kv"].error("`\(view.path)` says twice what to read", "keep `kv` or `pki`") }
     guard let path = view["pki"].text else { return nil }
     let pieces = path.split(separator: "/", omittingEmptySubsequences: false)
     let isPath = pieces.count >= 3 && !pieces.contains { $0.isEmpty || $0 == "." || $0 == ".." }
-    guard isPath, pieces[pieces.count - 2] == "issue" else {
-      view["pki"].error("`\(PlainText.shown(path))` is not `MOUNT/issue/ROLE`", "write for example `pki/issue/web`")
+    guard isPath, ["issue", "sign"].contains(pieces[pieces.count - 2]) else {
+      view["pki"].error(
+        "`\(PlainText.shown(path))` is not `MOUNT/issue/ROLE` or `MOUNT/sign/ROLE`", "write for example `pki/issue/web`"
+      )
       return nil
     }
     guard let name = view["common_name"].text, !name.isEmpty else {

@@ -26,14 +26,35 @@ extension KeyTable {
       .key("role_id_file", .path, nil, "A file with the role id, read at every login."),
       .key("secret_id", .text, nil, "The secret id.", sensitive: true),
       .key("secret_id_file", .path, nil, "A file with the secret id, read at every login."),
-    ] + Key.planned("wrapped")
+      .key(
+        "wrapped", .text, nil,
+        "The secret id is a wrapping token: where it must have been made (`auth/approle/role/ROLE/secret-id`), or `true` "
+          + "for any role of the mount."),
+    ]
 
-  private static let auth: [Key] =
+  private static func signed(_ mount: String, _ file: String?) -> [Key] {
     [
-      .key("approle", .record(approle), nil, "AppRole."),
-      .key("token_file", .path, nil, "A file with a token."),
-      .key("token", .secretText, nil, "A token.", sensitive: true),
-    ] + Key.planned("kubernetes", "jwt", "cert")
+      .key("mount", .text, mount, "Where the auth method is mounted."),
+      .key("role", .text, nil, "The role.", required: true),
+      .key("jwt_file", .path, file, "A file with the signed token, read at every login.", required: file == nil),
+    ]
+  }
+
+  static let serviceAccount = "/var/run/secrets/kubernetes.io/serviceaccount/token"
+
+  private static let auth: [Key] = [
+    .key("approle", .record(approle), nil, "AppRole."),
+    .key("kubernetes", .record(signed("kubernetes", serviceAccount)), nil, "A service account of Kubernetes."),
+    .key("jwt", .record(signed("jwt", nil)), nil, "A signed token."),
+    .key(
+      "cert",
+      .record([
+        .key("mount", .text, "cert", "Where the auth method is mounted."),
+        .key("name", .text, nil, "The role; whichever fits when absent."),
+      ]), nil, "The client certificate of `tls`."),
+    .key("token_file", .path, nil, "A file with a token."),
+    .key("token", .secretText, nil, "A token.", sensitive: true),
+  ]
 
   static let storeKinds: [Key] = [
     .key(
@@ -43,6 +64,7 @@ extension KeyTable {
         .key("namespace", .text, nil, "The namespace."),
         .key("tls", .record(clientTLS), nil, "How the server is checked."),
         .key("auth", .record(auth), nil, "How the sidecar logs in; one of the methods.", required: true),
+        .key("revoke_at_stop", .boolean, "true", "Gives leases, and the token of a login, back at stop."),
       ]), nil, "Vault or OpenBao."),
     .key(
       "age",
@@ -73,7 +95,14 @@ extension KeyTable {
       .key("kv", .text, nil, "`MOUNT/PATH` in a vault store, without `data/`."),
       .key("key", .text, nil, "The name in an age, file or env store; the value's own name when absent."),
       .key(
-        "pki", .text, nil, "`MOUNT/issue/ROLE` in a vault store: a certificate with its key, renewed at ⅔ of its life."),
+        "database", .text, nil,
+        "`MOUNT/creds/ROLE` in a vault store: credentials of their own, with a lease that is renewed."),
+      .key(
+        "database_static", .text, nil, "`MOUNT/static-creds/ROLE` in a vault store: credentials the server rotates."),
+      .key(
+        "pki", .text, nil,
+        "`MOUNT/issue/ROLE` in a vault store: a certificate with its key, renewed at ⅔ of its life; `MOUNT/sign/ROLE`: "
+          + "the key is made here and never sent."),
       .key("common_name", .text, nil, "`pki`: the subject's common name."),
       .key("alt_names", .oneOrList(.leaf(.text)), nil, "`pki`: more DNS names."),
       .key("ip_sans", .oneOrList(.leaf(.text)), nil, "`pki`: IP addresses."),
@@ -82,7 +111,7 @@ extension KeyTable {
       .key("refresh", .interval, "30s", "Time between looks for a change."),
       .key("required", .boolean, "true", "The app does not start without it."),
       change,
-    ] + Key.planned("database", "database_static")
+    ]
 
   static let file: [Key] = [
     .key("path", .path, nil, "The file to write.", required: true),

@@ -50,27 +50,46 @@ extension ConfigurationDecoder {
     var vault = VaultConfiguration(address: address, auth: auth)
     vault.namespace = view["namespace"].text
     vault.tls = clientTLS(view["tls"])
+    view["revoke_at_stop"].bool.assign(to: &vault.revokesAtStop)
+    if case .certificate = auth, vault.tls.certificate == nil, !view.isBroken("tls") {
+      view["auth"].error("`\(view.path).auth.cert` has no certificate", "add `tls: { certificate: FILE, key: FILE }`")
+    }
     return vault
   }
 
   private func auth(_ view: TreeView) -> VaultConfiguration.Auth? {
-    let methods = ["approle", "token_file", "token"].filter { view[$0].exists }
+    let known = ["approle", "kubernetes", "jwt", "cert", "token_file", "token"]
+    let methods = known.filter { view[$0].exists }
     guard let method = methods.first, methods.count == 1 else {
-      if !methods.isEmpty
-        || !["kubernetes", "jwt", "cert", "approle", "token", "token_file"].contains(where: view.isBroken)
-      {
+      if !methods.isEmpty || !known.contains(where: view.isBroken) {
         view.error(
-          "`\(view.path)` names \(methods.count) ways to log in", "keep one of approle, token_file, token")
+          "`\(view.path)` names \(methods.count) ways to log in", "keep one of \(known.joined(separator: ", "))")
       }
       return nil
     }
+    let body = view[method]
     switch method {
     case "token_file": return view["token_file"].filePath.map { .tokenFile($0) }
     case "token": return declared(view["token"]).map { .token($0) }
+    case "cert": return .certificate(mount: body["mount"].text ?? "cert", name: body["name"].text)
+    case "jwt", "kubernetes":
+      guard let role = body["role"].text, !body.isBroken("jwt_file") else { return nil }
+      let file = body["jwt_file"].filePath ?? KeyTable.serviceAccount
+      return .jwt(mount: body["mount"].text ?? method, role: role, file: file)
     default:
-      let body = view["approle"]
       guard let role = credential(body, "role_id"), let secret = credential(body, "secret_id") else { return nil }
-      return .approle(mount: body["mount"].text ?? "approle", roleID: role, secretID: secret)
+      let mount = body["mount"].text ?? "approle"
+      switch body["wrapped"].text {
+      case nil, "false"?: return .approle(mount: mount, roleID: role, secretID: secret)
+      case "true"?: return .wrappedApprole(mount: mount, roleID: role, wrapping: secret, creationPath: nil)
+      case let path?:
+        if !path.hasPrefix("auth/") {
+          body["wrapped"].error(
+            "`\(body.path).wrapped` is neither `true` nor a path of an auth method",
+            "write for example `auth/\(mount)/role/ROLE/secret-id`")
+        }
+        return .wrappedApprole(mount: mount, roleID: role, wrapping: secret, creationPath: path)
+      }
     }
   }
 
@@ -145,7 +164,7 @@ extension ConfigurationDecoder {
     _ name: String, _ view: TreeView, _ store: SecretStoreConfiguration
   ) -> SecretValueConfiguration.Source? {
     guard case .vault = store.kind else {
-      for kind in ["kv", "pki"] where view[kind].exists {
+      for kind in ["kv", "pki", "database", "database_static"] where view[kind].exists {
         view[kind].error("`\(view.path).\(kind)` is for vault stores, and `\(store.name)` is none", "write `key: NAME`")
         return nil
       }
@@ -155,12 +174,22 @@ extension ConfigurationDecoder {
       view["key"].error("`\(view.path).key` is for age, file and env stores", "write `kv: MOUNT/PATH`")
       return nil
     }
+    let kinds = ["kv", "database", "database_static", "pki"]
+    let written = kinds.filter { view[$0].exists }
+    if written.count > 1 {
+      view[written[1]].error(
+        "`\(view.path)` says twice what to read", "keep one of \(written.map { "`\($0)`" }.joined(separator: ", "))")
+      return nil
+    }
     if view["pki"].exists { return certificateRequest(view).map { .pki($0) } }
     for key in ["common_name", "alt_names", "ip_sans", "uri_sans", "ttl"] where view[key].exists {
       view[key].error("`\(view.path).\(key)` is for `pki`", "add `pki: MOUNT/issue/ROLE`, or remove it")
     }
+    for (key, word) in [("database", "creds"), ("database_static", "static-creds")] where view[key].exists {
+      return credentialsPath(view[key], word).map { key == "database" ? .lease(path: $0) : .staticRole(path: $0) }
+    }
     guard let path = view["kv"].text else {
-      if !["kv", "database", "database_static", "pki"].contains(where: view.isBroken) {
+      if !kinds.contains(where: view.isBroken) {
         view.error("`\(view.path)` does not say what to read", "add `kv: MOUNT/PATH`, for example `kv: secret/\(name)`")
       }
       return nil
@@ -171,6 +200,19 @@ extension ConfigurationDecoder {
       return nil
     }
     return .kv(path: path)
+  }
+
+  /// `MOUNT/creds/ROLE`; a mount may have slashes.
+  private func credentialsPath(_ view: TreeView, _ word: String) -> String? {
+    guard let path = view.text else { return nil }
+    let pieces = path.split(separator: "/", omittingEmptySubsequences: false)
+    let isPath = pieces.count >= 3 && !pieces.contains { $0.isEmpty || $0 == "." || $0 == ".." }
+    guard isPath, pieces[pieces.count - 2] == word else {
+      view.error(
+        "`\(PlainText.shown(path))` is not `MOUNT/\(word)/ROLE`", "write for example `database/\(word)/app`")
+      return nil
+    }
+    return path
   }
 
   // MARK: files

@@ -12,6 +12,10 @@ struct AgentTimings: Sendable {
   var retry = Duration.seconds(1)
   /// One request to a store, from connecting to the end of the reply.
   var request = Duration.seconds(10)
+  /// Between looks at a token that nothing was asked with: a revoked one is noticed within it.
+  var probe = Duration.seconds(3)
+  /// Replaced credentials stay good for so long, while the app follows.
+  var overlap = Duration.seconds(10)
 }
 
 enum SystemTime {

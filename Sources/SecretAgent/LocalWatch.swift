@@ -39,7 +39,9 @@ struct LocalWatch: Sendable {
       if case .environment = source.store.kind { return nil }
       do throws(FileFailure) {
         secrets = try source.store.load(nil).map { ($0.key, $0.value, nil, nil) }
-        for secret in secrets { agent.note(secret.name, store: source.store.name, required: true) }
+        for secret in secrets {
+          agent.note(secret.name, store: source.store.name, source: "key \(secret.name)", required: true)
+        }
       } catch {
         lastFailure = error.description
         for status in agent.ledger.statuses where status.store == source.store.name {

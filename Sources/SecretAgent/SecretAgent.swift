@@ -177,7 +177,9 @@ package final class SecretAgent: Sendable {
   func open(_ store: SecretStoreConfiguration) throws {
     let values = configuration.values.filter { $0.store == store.name }
     for value in values {
-      note(value.name, store: store.name, required: value.required, isNew: inheritance?.has(value, in: store) != true)
+      note(
+        value.name, store: store.name, source: value.source.summary, required: value.required,
+        isNew: inheritance?.has(value, in: store) != true)
     }
     switch store.kind {
     case .vault(let vault): try open(vault, store.name, values)
@@ -216,9 +218,9 @@ package final class SecretAgent: Sendable {
   }
 
   /// A secret of this agent's; a new one is waited for even when the book has a value of that name.
-  func note(_ name: String, store: String, required: Bool, isNew: Bool = false) {
+  func note(_ name: String, store: String, source: String, required: Bool, isNew: Bool = false) {
     state.withLock { _ = $0.names.insert(name) }
-    ledger.add(name, store: store, required: required, isNew: isNew)
+    ledger.add(name, store: store, source: source, required: required, isNew: isNew)
   }
 
   private func open(_ vault: VaultConfiguration, _ name: String, _ values: [SecretValueConfiguration]) throws {
@@ -229,12 +231,15 @@ package final class SecretAgent: Sendable {
     spawn { agent in
       await store.follow { [weak agent] in
         let failing = Set(agent?.ledger.statuses.filter { $0.lastError != nil || $0.age == nil }.map(\.name) ?? [])
-        for (value, bell) in zip(values, bells) where failing.contains(value.name) { bell.ring() }
+        for (value, bell) in zip(values, bells) where failing.contains(value.name) || value.source.isLeased {
+          bell.ring()
+        }
       }
     }
     for value in values {
       switch value.source {
-      case .kv(let path): spawn { agent in await agent.poll(value, path, store) }
+      case .kv(let path), .staticRole(let path): spawn { agent in await agent.poll(value, path, store) }
+      case .lease(let path): spawn { agent in await agent.keepLeased(value, path, store) }
       case .pki(let request): spawn { agent in await agent.keepIssued(value, request, store) }
       case .key:
         throw SecretStartError(
@@ -244,11 +249,9 @@ package final class SecretAgent: Sendable {
   }
 
   private func login(_ vault: VaultConfiguration, _ name: String) throws -> OpenVault {
-    let client = try VaultClient(vault, { self.absolute($0) }, group: group, timeout: timings.request)
-    let renewals = metrics.counter(
-      "outrider_secret_renewals_total", "Token renewals of a store.", [Label("store", name)])
-    let store = VaultStore(
-      name: name, configuration: vault, client: client, book: book, logger: logger, renewals: renewals,
+    let store = try VaultStore(
+      name: name, configuration: vault, group: group, timings: timings, book: book, logger: logger,
+      metrics: VaultMetrics(metrics, store: name),
       absolute: { [baseDirectory] in $0.hasPrefix("/") ? $0 : "\(baseDirectory)/\($0)" })
     return OpenVault(configuration: vault, store: store, life: Task { await store.run() })
   }
@@ -264,11 +267,14 @@ package final class SecretAgent: Sendable {
         continue
       }
       do throws(VaultFailure) {
-        let secret = try await store.read(path)
+        let isStatic = if case .staticRole = value.source { true } else { false }
+        let secret = try await isStatic ? store.readStaticRole(path) : store.read(path)
         if Task.isCancelled { return }
-        let rotated = book.publish(value.name, secret.fields, version: secret.version)
+        let rotated = book.publish(
+          value.name, secret.fields, version: secret.version,
+          expires: secret.rotatesIn.map { SystemTime.now + $0.components.seconds })
         if ledger.succeeded(value.name, rotated: rotated) { logger.info("secret `\(value.name)`: fetched again") }
-        schedule.succeeded(at: SystemTime.uptime, using: &random)
+        schedule.succeeded(at: SystemTime.uptime, rotatesIn: secret.rotatesIn, using: &random)
       } catch {
         if Task.isCancelled { return }
         schedule.failed(at: SystemTime.uptime, using: &random)

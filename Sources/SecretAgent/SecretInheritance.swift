@@ -81,6 +81,14 @@ extension SecretAgent {
     for (name, vault) in inheritance.vaults where vaults[name]?.store !== vault.store { await vault.close() }
     for path in inheritance.files.subtracting(configuration.files.map { absolute($0.path) }) { unlink(path) }
     ledger.keep(names)
+    await keepLeases()
+  }
+
+  /// Leases of secrets that are no longer configured, or come from elsewhere, are given back.
+  private func keepLeases() async {
+    for (name, vault) in state.withLock({ $0.vaults }) {
+      await vault.store.keep(Set(configuration.values.filter { $0.store == name }.compactMap { LeaseKey($0) }))
+    }
   }
 
   /// Goes on as the agent before did; whatever fails is said, and the last good values stay in use.
@@ -103,6 +111,7 @@ extension SecretAgent {
     let pending = inheritance?.pending ?? []
     if !pending.isEmpty { changed(Array(pending)) }
     ledger.keep(state.withLock { $0.names })
+    await keepLeases()
     follow()
   }
 }

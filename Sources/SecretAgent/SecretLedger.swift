@@ -2,10 +2,25 @@ import Secrets
 import Synchronization
 import Telemetry
 
+/// How a secret does.
+package enum SecretState: String, Sendable {
+  /// The last fetch or renewal worked.
+  case fresh
+  /// The last one failed; the last good value is in use.
+  case failing
+  /// Its time is over and nothing newer came; it is still handed out.
+  case expired
+  /// There is no value.
+  case missing
+}
+
 /// What is known of one secret beside its value.
 package struct SecretStatus: Sendable, Equatable {
   package var name: String
   package var store: String
+  /// What is asked of the store, for example `kv secret/shop/db`.
+  package var source: String
+  package var state: SecretState
   package var required: Bool
   /// The store's own version, where it has one.
   package var version: String?
@@ -23,6 +38,7 @@ package struct SecretStatus: Sendable, Equatable {
 final class SecretLedger: Sendable {
   private struct Record {
     var store: String
+    var source: String
     var required: Bool
     var fetched: Int64?
     var rotated: Int64?
@@ -30,6 +46,8 @@ final class SecretLedger: Sendable {
     var isAttempted = false
     var fetches: Counter
     var errors: Counter
+    /// Of its lease; made with the first one.
+    var renewals: Counter?
   }
 
   private let records = Mutex<[String: Record]>([:])
@@ -44,10 +62,11 @@ final class SecretLedger: Sendable {
   }
 
   /// A known name keeps what is known of it, unless it is new: then it must be fetched once more.
-  func add(_ name: String, store: String, required: Bool, isNew: Bool = false) {
+  func add(_ name: String, store: String, source: String, required: Bool, isNew: Bool = false) {
     let isKnown = records.withLock { records in
       guard records[name] != nil else { return false }
       records[name]?.store = store
+      records[name]?.source = source
       records[name]?.required = required
       if isNew {
         records[name]?.fetched = nil
@@ -59,7 +78,7 @@ final class SecretLedger: Sendable {
     if isKnown { return }
     let labels = [Label("secret", name)]
     let record = Record(
-      store: store, required: required,
+      store: store, source: source, required: required,
       fetches: metrics.counter("outrider_secret_fetches_total", "Fetches of a secret that worked.", labels),
       errors: metrics.counter("outrider_secret_errors_total", "Fetches of a secret that failed.", labels))
     records.withLock { $0[name] = record }
@@ -91,6 +110,18 @@ final class SecretLedger: Sendable {
     }
   }
 
+  /// A lease was renewed.
+  func renewed(_ name: String) {
+    records.withLock { records in
+      if records[name]?.renewals == nil {
+        records[name]?.renewals = metrics.counter(
+          "outrider_secret_lease_renewals_total", "Renewals of a secret's lease.", [Label("secret", name)])
+      }
+      records[name]?.renewals?.add()
+      records[name]?.error = nil
+    }
+  }
+
   /// Returns true when the error is not the one before.
   @discardableResult
   func failed(_ name: String, _ error: String) -> Bool {
@@ -119,9 +150,17 @@ final class SecretLedger: Sendable {
   private func status(of name: String) -> SecretStatus? {
     let now = SystemTime.now
     guard let record = records.withLock({ $0[name] }) else { return nil }
+    let ttl = book.expires(name).map { max(0, $0 - now) }
+    let state: SecretState =
+      switch (book.fields(name), ttl, record.error) {
+      case (nil, _, _): .missing
+      case (_, 0, .some): .expired
+      case (_, _, .some): .failing
+      case (_, _, nil): .fresh
+      }
     return SecretStatus(
-      name: name, store: record.store, required: record.required, version: book.version(name),
-      age: record.fetched.map { now - $0 }, ttl: book.expires(name).map { max(0, $0 - now) },
+      name: name, store: record.store, source: record.source, state: state, required: record.required,
+      version: book.version(name), age: record.fetched.map { now - $0 }, ttl: ttl,
       lastRotation: record.rotated, lastError: record.error)
   }
 }

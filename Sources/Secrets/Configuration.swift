@@ -32,6 +32,12 @@ package struct VaultConfiguration: Sendable, Equatable {
     case tokenFile(String)
     case token(SecretTemplate)
     case approle(mount: String, roleID: Credential, secretID: Credential)
+    /// The secret id is wrapped: the credential is a wrapping token, made at `creationPath`; nil = by any role of the mount.
+    case wrappedApprole(mount: String, roleID: Credential, wrapping: Credential, creationPath: String?)
+    /// `jwt` and `kubernetes`: a signed token from a file that is read at every login.
+    case jwt(mount: String, role: String, file: String)
+    /// The client certificate of `tls`; `name` = the role, nil = whichever fits.
+    case certificate(mount: String, name: String?)
   }
   /// A credential given in the file or, better, in a file of its own that is read at every login.
   package enum Credential: Sendable, Equatable {
@@ -43,6 +49,8 @@ package struct VaultConfiguration: Sendable, Equatable {
   package var namespace: String? = nil
   package var auth: Auth
   package var tls = ClientTLSConfiguration()
+  /// Leases, and the token when it came from a login, are revoked at stop.
+  package var revokesAtStop = true
   package init(address: String, auth: Auth) {
     self.address = address
     self.auth = auth
@@ -57,6 +65,10 @@ package struct SecretValueConfiguration: Sendable, Equatable {
     case key(String)
     /// A certificate that the server issues.
     case pki(CertificateRequest)
+    /// `MOUNT/creds/ROLE`: credentials of their own with a lease.
+    case lease(path: String)
+    /// `MOUNT/static-creds/ROLE`: credentials that the server rotates.
+    case staticRole(path: String)
   }
   package var name: String
   package var store: String
@@ -71,9 +83,24 @@ package struct SecretValueConfiguration: Sendable, Equatable {
   }
 }
 
+extension SecretValueConfiguration.Source {
+  package var isLeased: Bool { if case .lease = self { true } else { false } }
+
+  /// For people: what is asked of the store.
+  package var summary: String {
+    switch self {
+    case .kv(let path): "kv \(path)"
+    case .key(let key): "key \(key)"
+    case .pki(let request): "pki \(request.path)"
+    case .lease(let path): "database \(path)"
+    case .staticRole(let path): "database_static \(path)"
+    }
+  }
+}
+
 /// What a PKI secret asks the server for. Empty lists leave it to the role.
 package struct CertificateRequest: Sendable, Equatable {
-  /// `MOUNT/issue/ROLE`.
+  /// `MOUNT/issue/ROLE`, or `MOUNT/sign/ROLE` for a key that is made here and never leaves.
   package var path: String
   package var commonName: String
   /// DNS names and mail addresses.
@@ -82,6 +109,8 @@ package struct CertificateRequest: Sendable, Equatable {
   package var uriSANs: [String] = []
   /// nil = the role's.
   package var ttl: Duration? = nil
+  /// The key is made here; the server sees a signing request only.
+  package var isLocal: Bool { path.split(separator: "/").dropLast().last == "sign" }
   package init(path: String, commonName: String) {
     self.path = path
     self.commonName = commonName

@@ -59,7 +59,6 @@ import Testing
   @Test func keysOfTheContractThatAreNotInThisVersion() {
     for text in [
       "telemetry: { scrape: [a] }",
-      "secrets: { stores: { env: {} }, values: { a: { database: db/creds/a } } }",
       "telemetry: { metrics: { prometheus: false } }",
       "secrets: { stores: { env: {} }, files: [{ path: a, value: \"{{ with secret }}\" }] }",
     ] {

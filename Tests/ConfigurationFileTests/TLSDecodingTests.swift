@@ -122,7 +122,7 @@ import Traffic
     ),
     ("outbound: { a: { listen: \":1\", to: [\"https://a\", \"http://b\"] } }", "mixes `https` with other URLs"),
     (secret("{ pki: pki/web, common_name: a }"), "is not `MOUNT/issue/ROLE`"),
-    (secret("{ pki: pki/sign/web, common_name: a }"), "is not `MOUNT/issue/ROLE`"),
+    (secret("{ pki: pki/roles/web, common_name: a }"), "is not `MOUNT/issue/ROLE`"),
     (secret("{ pki: pki/issue/web }"), "has no `common_name`"),
     (secret("{ pki: pki/issue/web, common_name: a, kv: a/b }"), "says twice what to read"),
     (secret("{ pki: pki/issue/web, common_name: a, ip_sans: a.shop }"), "is not an IP address"),

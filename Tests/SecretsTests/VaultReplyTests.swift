@@ -40,6 +40,36 @@ struct VaultReplyTests {
     #expect(plain.version == nil && plain.fields["password"] == SecretBytes("v1pass"))
   }
 
+  @Test func leasesAndStaticRoles() throws {
+    guard let fetched = try recorded("20-db-creds"), let renewed = try recorded("21-lease-renew"),
+      let rotated = try recorded("25-db-static")
+    else { return }
+    let lease = try VaultLease(VaultReply.decode(status: fetched.0, fetched.1))
+    #expect(lease.id.hasPrefix("database/creds/dyn/") && lease.ttl == .seconds(20) && lease.renewable)
+    #expect(lease.fields.keys.sorted() == ["password", "username"])
+    let again = try VaultLease(VaultReply.decode(status: renewed.0, renewed.1))
+    #expect(again.id == lease.id && again.fields.isEmpty)
+    let role = try VaultSecret(staticRole: VaultReply.decode(status: rotated.0, rotated.1))
+    #expect(role.rotatesIn == .seconds(2) && role.version?.hasPrefix("2026-") == true && role.fields.count == 2)
+    #expect(try failure("24-lease-renew-gone") == .refused(status: 400, "lease not found"))
+    guard let secret = try recorded("09-kv2-read") else { return }
+    #expect(throws: VaultFailure.self) { try VaultLease(VaultReply.decode(status: secret.0, secret.1)) }
+  }
+
+  @Test func wrappedSecretIDsComeFromTheRightPlace() throws {
+    guard let (status, body) = try recorded("30-wrapping-lookup-GET") else { return }
+    let path = try VaultReply.decode(status: status, body)["data"]?["creation_path"]?.string ?? ""
+    #expect(WrappingPath.fits(path, mount: "approle", expected: nil))
+    #expect(WrappingPath.fits(path, mount: "approle", expected: "auth/approle/role/app/secret-id"))
+    #expect(!WrappingPath.fits(path, mount: "approle", expected: "auth/approle/role/other/secret-id"))
+    #expect(!WrappingPath.fits(path, mount: "other", expected: nil))
+    #expect(WrappingPath.fits("auth/a/b/role/r/secret-id", mount: "a/b", expected: nil))
+    for path in [
+      "", "sys/wrapping/wrap", "auth/approle/role//secret-id", "auth/approle/role/a/b/secret-id",
+      "auth/approle/role/a/secret-id/", "auth/approle/role/a/custom-secret-id", "cubbyhole/response",
+    ] { #expect(!WrappingPath.fits(path, mount: "approle", expected: nil), "\(path)") }
+  }
+
   @Test func mountsTellTheirVersion() throws {
     guard let two = try recorded("16-mount-preflight"), let one = try recorded("17-mount-preflight-kv1") else { return }
     let versioned = try VaultMount(preflight: VaultReply.decode(status: two.0, two.1))

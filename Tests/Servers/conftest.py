@@ -12,9 +12,9 @@ HERE = pathlib.Path(__file__).parent
 
 
 class Peer:
-    def __init__(self, script):
+    def __init__(self, script, *arguments):
         self.process = subprocess.Popen(
-            [sys.executable, HERE / script], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+            [sys.executable, HERE / script, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
         self.port = int(self.process.stdout.readline())
 
     def call(self, method, path, body=None, headers=None):
@@ -58,5 +58,12 @@ def logs():
 @pytest.fixture
 def flaky():
     peer = Peer("flaky_upstream.py")
+    yield peer
+    assert peer.close() == 0
+
+
+@pytest.fixture
+def proxy(upstream):
+    peer = Peer("vault_fault_proxy.py", f"127.0.0.1:{upstream.server_address[1]}")
     yield peer
     assert peer.close() == 0

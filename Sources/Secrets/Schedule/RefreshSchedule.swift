@@ -14,14 +14,27 @@ package struct RefreshSchedule: Sendable, Equatable {
   package private(set) var due: Duration = .zero
   private let interval: Duration
   private var backoff = FailureBackoff()
+  /// Looks since the store's own rotation was due.
+  private var lateLooks = 0
 
   package init(interval: Duration) { self.interval = interval }
 
-  /// Next fetch after the interval plus a random 0–10 %.
-  package mutating func succeeded(at now: Duration, using random: inout some RandomNumberGenerator) {
+  /// Next fetch after the interval plus a random 0–10 %; sooner when the store itself rotates the value in `rotatesIn`
+  /// (whole seconds, rounded down; servers may be a few seconds late, and are then looked at every second, 20 times).
+  package mutating func succeeded(
+    at now: Duration, rotatesIn: Duration? = nil, using random: inout some RandomNumberGenerator
+  ) {
     backoff.reset()
     state = .fresh
-    due = now + interval * (1 + Double.random(in: 0...0.1, using: &random))
+    var wait = interval * (1 + Double.random(in: 0...0.1, using: &random))
+    if let rotatesIn, rotatesIn > .zero {
+      lateLooks = 0
+      wait = min(wait, rotatesIn + .milliseconds(Int.random(in: 300...600, using: &random)))
+    } else if rotatesIn != nil, lateLooks < 20 {
+      lateLooks += 1
+      wait = min(wait, .seconds(1))
+    }
+    due = now + wait
   }
 
   package mutating func failed(at now: Duration, using random: inout some RandomNumberGenerator) {

@@ -11,14 +11,14 @@ package struct VaultCertificate: Equatable, Sendable, CustomStringConvertible {
   package var expires: Int64
   package var description: String { "<certificate \(serial)>" }
 
-  /// From the reply of `MOUNT/issue/ROLE`.
-  package init(issue reply: JSONNode) throws(VaultFailure) {
+  /// From the reply of `MOUNT/issue/ROLE`, or of `MOUNT/sign/ROLE` with the key that was made here (PEM).
+  package init(issue reply: JSONNode, key local: String? = nil) throws(VaultFailure) {
     guard let data = reply["data"], let certificate = data["certificate"]?.string,
-      let key = data["private_key"]?.string, let expires = data["expiration"]?.integer
+      let key = local ?? data["private_key"]?.string, let expires = data["expiration"]?.integer
     else {
       throw .malformed("the reply has no `data` with `certificate`, `private_key` and `expiration`")
     }
-    self.expires = Int64(expires)
+    self.expires = Int64(min(max(0, expires), 1 << 40))
     notBefore = data["not_before"]?.integer.map { Int64($0) }
     serial = data["serial_number"]?.string ?? ""
     fields = ["certificate": SecretBytes(certificate), "private_key": SecretBytes(key)]
@@ -31,11 +31,14 @@ package struct VaultCertificate: Equatable, Sendable, CustomStringConvertible {
 }
 
 extension CertificateRequest {
-  /// The body for `MOUNT/issue/ROLE`, as the API takes it: lists are text with commas.
-  package var body: JSONNode {
-    var members: [(key: String, value: JSONNode)] = [
-      ("common_name", .string(commonName)), ("format", .string("pem")), ("private_key_format", .string("pkcs8")),
-    ]
+  /// The body for `MOUNT/issue/ROLE`.
+  package var body: JSONNode { body(signing: nil) }
+
+  /// The body for `MOUNT/issue/ROLE`, or with a signing request (PEM) for `MOUNT/sign/ROLE`, as the API takes it: lists
+  /// are text with commas.
+  package func body(signing: String?) -> JSONNode {
+    var members: [(key: String, value: JSONNode)] = [("common_name", .string(commonName)), ("format", .string("pem"))]
+    members.append(signing.map { ("csr", .string($0)) } ?? ("private_key_format", .string("pkcs8")))
     for (key, list) in [("alt_names", altNames), ("ip_sans", ipSANs), ("uri_sans", uriSANs)] where !list.isEmpty {
       members.append((key, .string(list.joined(separator: ","))))
     }

@@ -15,7 +15,7 @@ package enum VaultReply {
     case 403: throw .forbidden(errors)
     case 404:
       if let deleted = node["data"]?["metadata"]?["deletion_time"]?.string, !deleted.isEmpty {
-        throw .deleted(at: deleted)
+        throw .deleted(at: String(deleted.prefix(40).filter { !$0.isNewline }))
       }
       if node["data"]?["metadata"]?["destroyed"]?.bool == true { throw .deleted(at: "unknown (destroyed)") }
       throw errors.isEmpty ? .absent : .refused(status: 404, errors)
@@ -26,7 +26,7 @@ package enum VaultReply {
   private static func messages(_ node: JSONNode) -> String {
     guard case .array(let items)? = node["errors"] else { return "" }
     let text = items.compactMap(\.string).joined(separator: "; ")
-    let line = text.split { $0 == "\n" || $0 == "\t" }.joined(separator: " ")
+    let line = text.split { $0.isNewline || $0 == "\t" }.joined(separator: " ")
     return String(line.prefix(300))
   }
 }
@@ -43,6 +43,8 @@ package enum VaultFailure: Error, Equatable, CustomStringConvertible {
   case malformed(String)
   /// A credential or token file that cannot be read.
   case credentials(String)
+  /// A credential that somebody else has touched: a security event.
+  case tampered(String)
 
   package var description: String {
     switch self {
@@ -52,7 +54,7 @@ package enum VaultFailure: Error, Equatable, CustomStringConvertible {
     case .deleted(let time): "the latest version was deleted at \(time): undelete it or write a new one"
     case .refused(503, let errors): "503 \(errors.isEmpty ? "the server is sealed or a standby" : errors)"
     case .refused(let status, let errors): errors.isEmpty ? "status \(status)" : "\(status) \(errors)"
-    case .malformed(let detail), .credentials(let detail): detail
+    case .malformed(let detail), .credentials(let detail), .tampered(let detail): detail
     }
   }
 }
@@ -78,7 +80,7 @@ package struct VaultToken: Equatable, Sendable, CustomStringConvertible {
     guard let auth = reply["auth"], let token = auth["client_token"]?.string, let ttl = auth["lease_duration"]?.integer
     else { throw .malformed("the login reply has no `auth.client_token`") }
     self.init(
-      secret: SecretBytes(token), ttl: .seconds(ttl), renewable: auth["renewable"]?.bool ?? false,
+      secret: SecretBytes(token), ttl: VaultLease.duration(ttl), renewable: auth["renewable"]?.bool ?? false,
       isBatch: auth["token_type"]?.string == "batch")
   }
 
@@ -88,7 +90,7 @@ package struct VaultToken: Equatable, Sendable, CustomStringConvertible {
       throw .malformed("the reply of lookup-self has no `data.ttl`")
     }
     self.init(
-      secret: token, ttl: .seconds(ttl), renewable: data["renewable"]?.bool ?? false,
+      secret: token, ttl: VaultLease.duration(ttl), renewable: data["renewable"]?.bool ?? false,
       isBatch: data["type"]?.string == "batch")
   }
 }
@@ -120,8 +122,10 @@ package struct VaultMount: Equatable, Sendable {
 /// One secret as read from KV.
 package struct VaultSecret: Equatable, Sendable {
   package var fields: [String: SecretBytes]
-  /// KV v2 only.
+  /// KV v2, and static roles: the time of the last rotation.
   package var version: String?
+  /// Static roles only: until the server rotates the value.
+  package var rotatesIn: Duration? = nil
 
   /// KV v1's `lease_duration` is not a lease and is ignored.
   package init(kv reply: JSONNode, versioned: Bool) throws(VaultFailure) {
@@ -132,6 +136,42 @@ package struct VaultSecret: Equatable, Sendable {
     }
     guard case .object(let members)? = data else { throw .malformed("the reply has no `data` object") }
     fields = [:]
+    for (key, value) in members where value != .null { fields[key] = SecretBytes(value.text) }
+  }
+
+  /// From the reply of `MOUNT/static-creds/ROLE`.
+  package init(staticRole reply: JSONNode) throws(VaultFailure) {
+    guard let data = reply["data"], let user = data["username"]?.string, let password = data["password"]?.string,
+      let ttl = data["ttl"]?.integer
+    else { throw .malformed("the reply has no `data` with `username`, `password` and `ttl`") }
+    fields = ["username": SecretBytes(user), "password": SecretBytes(password)]
+    version = data["last_vault_rotation"]?.string
+    rotatesIn = VaultLease.duration(ttl)
+  }
+}
+
+/// Credentials with a lease, from `MOUNT/creds/ROLE`.
+package struct VaultLease: Equatable, Sendable, CustomStringConvertible {
+  package var id: String
+  package var ttl: Duration
+  package var renewable: Bool
+  /// Empty in the reply of a renewal.
+  package var fields: [String: SecretBytes]
+  package var description: String { "<lease \(id), TTL \(ttl), renewable \(renewable)>" }
+
+  /// Seconds of a server, within what clocks can bear: 0 to a hundred years.
+  fileprivate static func duration(_ seconds: Int64) -> Duration { .seconds(min(max(0, seconds), 3_155_760_000)) }
+
+  /// Also from the reply of `sys/leases/renew`.
+  package init(_ reply: JSONNode) throws(VaultFailure) {
+    guard let id = reply["lease_id"]?.string, !id.isEmpty, let ttl = reply["lease_duration"]?.integer else {
+      throw .malformed("the reply has no lease: only engines that lease credentials fit here, for example database")
+    }
+    self.id = id
+    self.ttl = Self.duration(ttl)
+    renewable = reply["renewable"]?.bool ?? false
+    fields = [:]
+    guard case .object(let members)? = reply["data"] else { return }
     for (key, value) in members where value != .null { fields[key] = SecretBytes(value.text) }
   }
 }

@@ -5,9 +5,10 @@ import Supervisor
 
 struct SecretsCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
-    commandName: "secrets", abstract: "Make and change the age-encrypted store of secrets.",
+    commandName: "secrets", abstract: "Make and change the age-encrypted store of secrets; show how secrets do.",
     subcommands: [
       SecretsInit.self, SecretsEdit.self, SecretsSet.self, SecretsGet.self, SecretsList.self, SecretsRotateKey.self,
+      SecretsStatusCommand.self,
     ])
 }
 

@@ -129,8 +129,8 @@ extension Worker {
       },
       secrets: agent.status().map {
         .init(
-          name: $0.name, store: $0.store, version: $0.version, ageSeconds: $0.age, ttlSeconds: $0.ttl,
-          lastError: $0.lastError)
+          name: $0.name, store: $0.store, source: $0.source, state: $0.state.rawValue, version: $0.version,
+          ageSeconds: $0.age, ttlSeconds: $0.ttl, lastRotation: $0.lastRotation, lastError: $0.lastError)
       })
     let encoder = JSONEncoder()
     encoder.keyEncodingStrategy = .convertToSnakeCase

@@ -51,9 +51,15 @@ struct WorkerStatus: Codable, Sendable {
   struct Secret: Codable, Sendable {
     var name: String
     var store: String
+    /// What is asked of the store.
+    var source: String
+    /// `fresh`, `failing` (the last good value is in use), `expired` or `missing`.
+    var state: String
     var version: String?
     var ageSeconds: Int64?
     var ttlSeconds: Int64?
+    /// Seconds since 1970.
+    var lastRotation: Int64?
     var lastError: String?
   }
 
