@@ -34,7 +34,7 @@ package struct AdminEndpoints: Sendable {
   /// `/healthz/app`: a probe of the app made now, past the proxy path.
   package var probeApp: @Sendable () async -> Readiness
   /// `/metrics`: Prometheus text.
-  package var metrics: @Sendable () -> String
+  package var metrics: @Sendable () async -> String
   /// `/status`: a JSON object.
   package var status: @Sendable () async -> String
   /// `POST /reload`.
@@ -52,7 +52,7 @@ package struct AdminEndpoints: Sendable {
   package init(
     ready: @escaping @Sendable () -> Readiness, sidecarReady: @escaping @Sendable () -> Readiness,
     outboundReady: @escaping @Sendable () -> Readiness, probeApp: @escaping @Sendable () async -> Readiness,
-    metrics: @escaping @Sendable () -> String, status: @escaping @Sendable () async -> String,
+    metrics: @escaping @Sendable () async -> String, status: @escaping @Sendable () async -> String,
     reload: @escaping @Sendable () async -> Outcome, quit: @escaping @Sendable () -> Void,
     drain: @escaping @Sendable (_ target: String, _ undo: Bool) -> Outcome
   ) {

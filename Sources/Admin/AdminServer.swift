@@ -54,7 +54,7 @@ package struct AdminServer: Sendable {
     router.get("readyz/outbound") { _, _ in Self.answer(endpoints.outboundReady()) }
     router.get("healthz/app") { _, _ in Self.answer(await endpoints.probeApp()) }
     router.get("metrics") { _, _ in
-      Self.text(.ok, endpoints.metrics(), type: "text/plain; version=0.0.4; charset=utf-8")
+      Self.text(.ok, await endpoints.metrics(), type: "text/plain; version=0.0.4; charset=utf-8")
     }
     router.get("status") { _, _ in Self.text(.ok, await endpoints.status() + "\n", type: "application/json") }
     router.post("reload") { _, _ in

@@ -8,7 +8,7 @@ package struct ConfigurationDiff: Sendable, Equatable {
   package enum Part: String, Sendable, CaseIterable {
     case app, inbound, outbound, clusters, resolvers, threads, sources, transforms, spool, sinks, stores, values, files,
       delivery, admin
-    case shutdown, state, tracing, stories
+    case shutdown, state, tracing, stories, scrape
     /// Whatever has no part of its own here.
     case other
   }
@@ -76,6 +76,7 @@ extension OutriderConfiguration {
       Delivery(memory: secrets.sharedMemory, socket: secrets.socket))
     diff.add(.admin, old.admin, admin)
     diff.add(.shutdown, old.shutdown, shutdown)
+    diff.add(.scrape, old.scrape, scrape)
     diff.add(.state, old.stateDirectory, stateDirectory)
     diff.add(.other, old, rest(of: old))
     diff.needsAppRestart = app.startsDifferently(from: old.app)
@@ -110,12 +111,15 @@ extension OutriderConfiguration {
     rest.logs.transforms = old.logs.transforms
     rest.logs.spool = old.logs.spool
     rest.logs.sinks = old.logs.sinks
+    // Only `outrider validate --test` looks at them.
+    rest.logs.tests = old.logs.tests
     rest.secrets.stores = old.secrets.stores
     rest.secrets.values = old.secrets.values
     rest.secrets.files = old.secrets.files
     rest.secrets.sharedMemory = old.secrets.sharedMemory
     rest.secrets.socket = old.secrets.socket
     rest.admin = old.admin
+    rest.scrape = old.scrape
     rest.shutdown = old.shutdown
     rest.stateDirectory = old.stateDirectory
     return rest

@@ -65,7 +65,10 @@ enum KeyTable {
         [.key("prometheus", .choice(["true"], planned: ["false"]), "true", "Serves `/metrics` on the admin port.")]
           + Key.planned("otlp"), "Metrics."),
       .key("tracing", .record(tracing), nil, "Traces, sent by OTLP/HTTP."), storiesKey,
-    ] + Key.planned("scrape")
+      .key(
+        "scrape", .oneOrList(.leaf(.url)), nil,
+        "Prometheus endpoints of the app, as `http://127.0.0.1:8080/metrics`; `/metrics` shows them beside its own."),
+    ]
 
   static let admin: [Key] = [
     .key(

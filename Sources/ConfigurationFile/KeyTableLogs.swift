@@ -18,6 +18,7 @@ extension KeyTable {
     .key(
       "sinks", .variants(common: sink, kinds: sinkKinds), nil,
       "Where records go, by name; `store` exists by default, and `console` when no sink is named."),
+    .key("tests", .list(.record(logTests)), nil, "What `outrider validate --test` checks of the transforms."),
   ]
 
   static let source: [Key] =
@@ -66,25 +67,6 @@ extension KeyTable {
       "`rfc3339`, `epoch`, `epoch_ms`, `epoch_us`, `epoch_ns`, or strftime sequences, with `%f` for a second's digits."),
     .key("zone", .text, "local", "`local`, `UTC` or `+02:00`: where times are from that do not say it."),
   ]
-
-  static let levels = ["trace", "debug", "info", "warn", "error", "fatal"]
-
-  static let transform: [Key] =
-    [
-      .key("add", .map(.leaf(.text)), nil, "Fields to add."),
-      .key("remove", .oneOrList(.leaf(.text)), nil, "Fields to remove."),
-      .key(
-        "drop",
-        .record(
-          [.key("below", .choice(levels), nil, "Records below this level are dropped.", required: true)]
-            + Key.planned("field", "level", "regex")), nil, "Records to drop."),
-      .key(
-        "redact",
-        .record(
-          [.key("secrets", .boolean, "true", "Hides values of known secrets.")] + Key.planned("patterns", "fields")),
-        nil,
-        "What is hidden; secrets are, unless switched off here."),
-    ] + Key.planned("rename", "keep", "sample", "dedupe", "rate_limit", "route", "metric")
 
   static let clientTLS: [Key] = [
     .key("ca", .path, nil, "A PEM bundle; the system's when absent."),

@@ -5,12 +5,14 @@ extension ConfigurationDecoder {
   func logs(_ view: TreeView, hasListeners: Bool) -> LogsConfiguration {
     var logs = LogsConfiguration()
     logs.sources = sources(view["sources"], hasListeners)
-    logs.transforms = view["transforms"].elements.compactMap(transform)
+    logs.transforms = view["transforms"].elements.flatMap(transform)
     logs.spool.path = view["spool"]["path"].filePath
     view["spool"]["limit"].size.assign(to: &logs.spool.limit)
     view["spool"]["when_full"].choice(SpoolConfiguration.WhenFull.self).assign(to: &logs.spool.whenFull)
     logs.spool.sync = view["spool"]["sync"].text == "batch"
     logs.sinks = sinks(view["sinks"], sources: logs.sources.map(\.name))
+    checkRoutes(view["transforms"], logs.sinks.map(\.name))
+    logs.tests = view["tests"].elements.compactMap { test($0, logs) }
     return logs
   }
 
@@ -86,27 +88,6 @@ extension ConfigurationDecoder {
           "add `files: [PATTERN]`, `fifo: PATH`, `listen: tcp:HOST:PORT`, `from: app` or `from: access`")
       }
       return nil
-    }
-  }
-
-  // MARK: transforms
-
-  private func transform(_ view: TreeView) -> LogTransform? {
-    let keys = view.entries.map(\.key)
-    guard keys.count == 1, let key = keys.first else {
-      if !keys.isEmpty || !view.isBrokenItself {
-        view.error("`\(view.path)` holds \(keys.count) transforms", "begin a list element (`- `) for each transform")
-      }
-      return nil
-    }
-    let value = view[key]
-    switch key {
-    case "add":
-      let pairs = value.entries.compactMap { entry in entry.value.text.map { (entry.key, $0) } }
-      return .add(Dictionary(pairs) { first, _ in first })
-    case "remove": return .remove(value.texts)
-    case "drop": return value["below"].text.map { .dropBelow(level: $0) }
-    default: return .redactSecrets(value["secrets"].bool ?? true)
     }
   }
 

@@ -11,6 +11,8 @@ package struct OutriderConfiguration: Sendable, Equatable {
   package var secrets = SecretsConfiguration()
   package var admin = AdminConfiguration()
   package var shutdown = ShutdownConfiguration()
+  /// Prometheus endpoints of the app whose metrics stand beside ours.
+  package var scrape: [String] = []
   /// The state directory: `--state`, `state:`, or the default of the contract.
   package var stateDirectory = ""
   package init() {}

@@ -30,6 +30,7 @@ extension KeyTable {
 extension ConfigurationDecoder {
   func takeTelemetry(_ view: TreeView, _ value: inout OutriderConfiguration) {
     value.traffic.stories = stories(view["stories"])
+    value.scrape = scrape(view["scrape"])
     let tracing = view["tracing"]
     guard tracing.exists, let text = tracing["otlp"].text, let endpoint = Endpoint(url: text) else { return }
     let path = "/v1/traces"
@@ -42,6 +43,20 @@ extension ConfigurationDecoder {
     tracing["service_name"].text.assign(to: &result.serviceName)
     result.headers = injected(tracing["headers"])
     value.traffic.tracing = result
+  }
+
+  private func scrape(_ view: TreeView) -> [String] {
+    var targets: [String] = []
+    for element in view.elements {
+      guard let text = element.text else { continue }
+      if targets.contains(text) { element.error("`\(element.path)` stands twice", "remove one of them") }
+      if text.contains("\"") || text.contains("\\") {
+        element.error("`\(element.path)` is no URL", "write `http://127.0.0.1:8080/metrics`")
+      }
+      targets.append(text)
+    }
+    if targets.count > 16 { view.error("`\(view.path)` has more than 16 URLs", "let Prometheus scrape some itself") }
+    return targets
   }
 
   private func stories(_ view: TreeView) -> StoriesConfiguration {

@@ -105,7 +105,8 @@ final class LineShipper {
     maxRecord = max(1024, source.maxRecord)
     let isPlain = [.auto, .json, .logfmt, .none].contains(source.parser) && source.pattern == nil
     encoder = RecordEncoder(
-      source: source.name, parser: isPlain ? source.parser : .auto, transforms: transforms, timestamp: source.timestamp)
+      source: source.name, parser: isPlain ? source.parser : .auto, transforms: transforms, timestamp: source.timestamp,
+      metrics: metrics)
     groups = LineGroups(
       envelope: source.parser == .cri ? .cri : source.parser == .docker ? .docker : .none, multiline: source.multiline,
       limit: maxRecord)
@@ -321,9 +322,16 @@ final class LineShipper {
       builder.reset()
       (pendingJoined, pendingForeign) = (0, 0)
     }
-    if builder.isEmpty { return true }
+    if builder.isEmpty {
+      encoder.commit()
+      return true
+    }
     let result = context.spool.append(
       builder, identity: identity, start: offset + UInt64(start), end: offset + UInt64(end), time: time)
+    switch result {
+    case .stored, .dropped: encoder.commit()
+    case .full, .failed: encoder.rollBack()
+    }
     switch result {
     case .stored:
       records.add(UInt64(builder.count))

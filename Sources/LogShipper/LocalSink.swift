@@ -28,7 +28,8 @@ final class LocalSink: Sendable {
     defer { state.phase = .finished }
     guard state.phase != .abandoned else { return }
     state.spool.wake(sink: state.name) { [wake] in wake.raise() }
-    let reader = SpoolReader(state.spool, from: state.spool.register(sink: state.name))
+    let reader = SpoolReader(
+      state.spool, from: state.spool.register(sink: state.name), route: state.route)
     var complained: Int64 = .min
     let output: LocalOutput
     do { output = try self.output() } catch {

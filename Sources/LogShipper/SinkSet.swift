@@ -47,6 +47,8 @@ final class SinkSet: Sendable {
     var configuration: LogSinkConfiguration
     /// Names of the sources it takes; empty = all.
     var sources: [String]
+    /// What the transforms route to it; nil = everything.
+    var route: LogCondition? = nil
     var name: String { configuration.name }
   }
 
@@ -82,9 +84,12 @@ final class SinkSet: Sendable {
   static func plans(_ configuration: LogsConfiguration) -> [Plan] {
     let appSources = configuration.sources.filter { $0.input == .app }.map(\.name)
     return configuration.sinks.map { sink in
+      let route = configuration.transforms.route(to: sink.name)
       // Access records do not belong among the app's own lines.
-      if case .console = sink.output, sink.from.isEmpty { return Plan(configuration: sink, sources: appSources) }
-      return Plan(configuration: sink, sources: sink.from)
+      if case .console = sink.output, sink.from.isEmpty {
+        return Plan(configuration: sink, sources: appSources, route: route)
+      }
+      return Plan(configuration: sink, sources: sink.from, route: route)
     }
   }
 
@@ -108,7 +113,7 @@ final class SinkSet: Sendable {
       all[sink.name] = meters
       return meters
     }
-    let state = SinkState(name: sink.name, sources: plan.sources, spool: spool, meters: meters)
+    let state = SinkState(name: sink.name, sources: plan.sources, route: plan.route, spool: spool, meters: meters)
     switch sink.output {
     case .store(let path, let keep):
       let path = path ?? stateDirectory + "/store"

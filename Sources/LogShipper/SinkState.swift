@@ -50,17 +50,20 @@ final class SinkState: Sendable {
   let meters: SinkMeters
   /// Names of the sources it takes; empty = all.
   let sources: Set<String>
+  /// What the transforms route to it; nil = everything.
+  let route: LogCondition?
   private let error = Mutex<String?>(nil)
   private let phaseCell = Atomic<Int>(0)
 
   /// Running; sending what is there without waiting for more; leaving everything where it is.
   enum Phase: Int { case running, draining, abandoned, finished }
 
-  init(name: String, sources: [String], spool: Spool, meters: SinkMeters) {
+  init(name: String, sources: [String], route: LogCondition? = nil, spool: Spool, meters: SinkMeters) {
     self.name = name
     self.spool = spool
     self.meters = meters
     self.sources = Set(sources)
+    self.route = route
   }
 
   var phase: Phase {

@@ -341,9 +341,13 @@ final class SpoolReader {
   private(set) var position: SpoolPosition
   private var damaged: UInt64 = 0
 
-  init(_ spool: Spool, from position: SpoolPosition) {
+  private let filter: ConditionMatcher?
+
+  /// Batches come without the records that `route` does not match.
+  init(_ spool: Spool, from position: SpoolPosition, route: LogCondition? = nil) {
     self.spool = spool
     self.position = position
+    filter = route.map { ConditionMatcher($0) }
   }
 
   deinit { if descriptor >= 0 { close(descriptor) } }
@@ -363,9 +367,10 @@ final class SpoolReader {
       case .readable:
         guard open() else { continue }
         let whole = Spool.readBatch(descriptor, position.offset, into: arena)
-        if whole, SpoolBatchHead.isIntact(arena.bytes), let view = SpoolBatchView(arena.bytes) {
+        if whole, SpoolBatchHead.isIntact(arena.bytes), var view = SpoolBatchView(arena.bytes) {
           position.offset += arena.count
           position.sequence = view.head.sequence + UInt64(view.head.count)
+          view.filter = filter
           return view
         }
         // Dropped meanwhile, or damaged on disk.

@@ -9,6 +9,8 @@ package struct LogsConfiguration: Sendable, Equatable {
   package var spool = SpoolConfiguration()
   /// `store` exists by default; `console` too when the file names no sinks.
   package var sinks: [LogSinkConfiguration] = []
+  /// What `outrider validate --test` checks; nothing else looks at it.
+  package var tests: [LogTest] = []
   package init() {}
 }
 
@@ -59,14 +61,24 @@ package struct LogSourceConfiguration: Sendable, Equatable {
   }
 }
 
-/// In order, each a pure function on a record. More come with the logs issue.
+/// In order, each a pure function on a record.
 package enum LogTransform: Sendable, Equatable {
   case add([String: String])
   case remove([String])
+  case rename([RenameRule])
   /// Drops records whose level is below the given one (`trace debug info warn error fatal`).
   case dropBelow(level: String)
+  /// Keeps, or drops, what matches.
+  case filter(LogCondition, keep: Bool)
   /// `false` switches secret redaction off; it is on when no transform says otherwise.
   case redactSecrets(Bool)
+  case redact(RedactionRules)
+  case sample(SampleRule)
+  case dedupe(DedupeRule)
+  case rateLimit(RateLimitRule)
+  /// Looked at by the sinks.
+  case route([RouteRule])
+  case metric(LogMetricRule)
 }
 
 /// Where a log source listens.

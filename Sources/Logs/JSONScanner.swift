@@ -45,6 +45,12 @@ package struct JSONScanner {
     return scanner.index == bytes.count
   }
 
+  /// The end of the JSON value that begins at `start`; nil when none does.
+  package static func valueEnd(_ bytes: Bytes, from start: Int) -> Int? {
+    var scanner = JSONScanner(bytes, from: start)
+    return scanner.value(depth: 0) ? scanner.index : nil
+  }
+
   @inline(__always)
   private mutating func skipSpace() {
     while index < bytes.count {

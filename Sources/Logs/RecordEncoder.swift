@@ -1,3 +1,5 @@
+package import Telemetry
+
 /// The stream a record came from.
 package enum LogStream: UInt8, Sendable, CaseIterable {
   case none, stdout, stderr
@@ -63,21 +65,28 @@ package final class RecordEncoder {
   /// The time that came with the line, when it has none itself.
   private var given: Int64?
 
-  /// `source` is the source's name as configured.
+  private let chain: TransformChain?
+
+  /// `source` is the source's name as configured; `metrics` takes what the transforms count.
   package init(
     source: String, parser: LogSourceConfiguration.Parser = .auto, transforms: [LogTransform] = [],
-    timestamp: TimestampRule? = nil
+    timestamp: TimestampRule? = nil, metrics: MetricRegistry = MetricRegistry()
   ) {
     self.parser = parser
     self.timestamp = timestamp
     timeField = timestamp?.field.map { Array(JSONText.quoted($0).dropFirst().dropLast()) }
     self.source = JSONText.quoted(source)
+    let isChained = TransformChain.isNeeded(transforms)
+    chain = isChained ? TransformChain(transforms, source: source, metrics: metrics) : nil
     var added: [(name: [UInt8], member: [UInt8])] = []
     var removed: [[UInt8]] = []
     var lowest = LogLevel.unknown
     var redacts = true
     for transform in transforms {
       switch transform {
+      case .redactSecrets(let on): redacts = on
+      // The chain keeps their order with the others.
+      case _ where isChained: break
       case .add(let fields):
         for (name, value) in fields.sorted(by: { $0.key < $1.key }) {
           let key = JSONText.quoted(name)
@@ -86,7 +95,7 @@ package final class RecordEncoder {
         }
       case .remove(let fields): removed += fields.map { Array(JSONText.quoted($0).dropFirst().dropLast()) }
       case .dropBelow(let level): lowest = max(lowest, LogLevel(level) ?? .unknown)
-      case .redactSecrets(let on): redacts = on
+      case .rename, .filter, .redact, .sample, .dedupe, .rateLimit, .route, .metric: break
       }
     }
     let known = Self.names.map { Array($0.description.utf8) }
@@ -103,6 +112,23 @@ package final class RecordEncoder {
   /// `time` came with the line and holds when the line tells none. Returns nil when a transform drops the record.
   package func encode(
     _ line: Bytes, stream: LogStream, arrival: Int64, truncated: Bool = false, time: Int64? = nil, redactor: Redactor?,
+    into arena: ByteArena
+  ) -> RecordMark? {
+    let start = arena.count
+    let mark = record(
+      line, stream: stream, arrival: arrival, truncated: truncated, time: time, redactor: redactor, into: arena)
+    guard let chain, let mark else { return mark }
+    return chain.apply(arena, from: start, mark, arrival: arrival)
+  }
+
+  /// The spool has the records encoded since the last call.
+  package func commit() { chain?.commit() }
+
+  /// It has not, and their lines will come again: transforms that remember forget them.
+  package func rollBack() { chain?.rollBack() }
+
+  private func record(
+    _ line: Bytes, stream: LogStream, arrival: Int64, truncated: Bool, time: Int64?, redactor: Redactor?,
     into arena: ByteArena
   ) -> RecordMark? {
     var line = line

@@ -186,6 +186,9 @@ enum SecretForms {
       [
         encode(keeping: "-._~", plus: false, upper: upper), encode(keeping: "-._~/", plus: false, upper: upper),
         encode(keeping: "-._*", plus: true, upper: upper), encode(keeping: "-._~!*'()", plus: false, upper: upper),
+        // Go, Python and Ruby; PHP; what leaves the parts of a URL alone.
+        encode(keeping: "-._~", plus: true, upper: upper), encode(keeping: "-._", plus: true, upper: upper),
+        encode(keeping: "-._~!*'();/?:@&=+$,#", plus: false, upper: upper),
       ]
     }
   }

@@ -162,6 +162,8 @@ package struct SpooledRecord {
 /// Walks through the records of an intact batch.
 package struct SpoolBatchView {
   package let head: SpoolBatchHead
+  /// When there is one, records that it does not match are passed over.
+  package var filter: ConditionMatcher?
   private let batch: Bytes
   private var at: Int
 
@@ -175,6 +177,11 @@ package struct SpoolBatchView {
   package var source: Bytes { batch.part(SpoolBatchHead.size..<SpoolBatchHead.size + head.nameLength) }
 
   package mutating func next() -> SpooledRecord? {
+    while let record = following() { if filter?.matches(record.bytes) ?? true { return record } }
+    return nil
+  }
+
+  private mutating func following() -> SpooledRecord? {
     let start = at + SpoolBatchBuilder.markSize
     guard start <= batch.count else { return nil }
     let length = Int(batch.integer(at: at, as: UInt32.self))

@@ -10,6 +10,7 @@ package struct StoreQuery: Sendable, Equatable {
   package var grep: String?
   package var source: String?
   package var requestID: String?
+  package var condition: LogCondition?
   /// The newest so many records; nil = all.
   package var limit: Int?
   /// Goes on with records as they are appended.
@@ -17,7 +18,7 @@ package struct StoreQuery: Sendable, Equatable {
 
   package init(
     since: Int64? = nil, until: Int64? = nil, level: LogLevel? = nil, grep: String? = nil, source: String? = nil,
-    requestID: String? = nil, limit: Int? = nil, follow: Bool = false
+    requestID: String? = nil, condition: LogCondition? = nil, limit: Int? = nil, follow: Bool = false
   ) {
     self.since = since
     self.until = until
@@ -25,6 +26,7 @@ package struct StoreQuery: Sendable, Equatable {
     self.grep = grep
     self.source = source
     self.requestID = requestID
+    self.condition = condition
     self.limit = limit
     self.follow = follow
   }
@@ -37,6 +39,7 @@ package final class StoreFilter {
   private let until: [UInt8]?
   private let expression: RegularExpression?
   private let source: [UInt8]?
+  private let matcher: ConditionMatcher?
   private let arena = ByteArena()
   private let workspace = MatchWorkspace(steps: 1_000_000)
 
@@ -46,6 +49,7 @@ package final class StoreFilter {
     until = query.until.map { Array(LogTime.format($0).utf8.prefix(23)) }
     if let grep = query.grep { expression = try RegularExpression(grep) } else { expression = nil }
     source = query.source.map { JSONText.quoted($0) }
+    matcher = query.condition.map { ConditionMatcher($0) }
   }
 
   private static let head: StaticString = "{\"@timestamp\":\""
@@ -62,6 +66,7 @@ package final class StoreFilter {
     }
     if let expression, !matches(expression, record) { return false }
     let needsTime = !plain && (since != nil || until != nil)
+    if let matcher, !matcher.matches(record) { return false }
     guard needsTime || query.level != nil || source != nil || query.requestID != nil else { return true }
     return membersAccept(record, needsTime: needsTime)
   }

@@ -75,6 +75,9 @@ package final class MetricRegistry: Sendable {
     }
   }
 
+  /// Of every family.
+  package var names: Set<String> { state.withLock { Set($0.families.keys) } }
+
   /// The Prometheus text exposition format, version 0.0.4, families in alphabetical order.
   package func prometheusText() -> String {
     let families = state.withLock { $0.families }

@@ -106,7 +106,7 @@ import Vocabulary
   }
 
   /// The examples of the documents are accepted.
-  @Test(arguments: ["configuration", "tls", "observability", "logs", "sinks", "secrets"])
+  @Test(arguments: ["configuration", "tls", "observability", "logs", "sinks", "secrets", "log-transforms"])
   func examplesOfTheDocumentsAreValid(name: String) throws {
     var root = URL(fileURLWithPath: #filePath)
     for _ in 0..<3 { root.deleteLastPathComponent() }

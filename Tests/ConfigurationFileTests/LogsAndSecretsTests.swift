@@ -1,4 +1,5 @@
 import Logs
+import RegularExpressions
 import Secrets
 import Supervisor
 import Testing
@@ -205,6 +206,64 @@ import Vocabulary
     #expect(short.secrets.socket?.users == ["shop"])
   }
 
+  @Test func transforms() throws {
+    let logs = try Workspace.value(
+      """
+      logs:
+        transforms:
+          - rename: { msg: message, a: b }
+          - keep: level >= info && status in 200..599
+          - drop: { where: "has x", level: [debug, trace], field: "http path", regex: 'a"b\\d' }
+          - redact: { patterns: [email, { regex: "ORD-[0-9]+" }], fields: password }
+          - sample: { rate: 10%, key: trace_id, seed: 3, where: "level < warn" }
+          - dedupe: { window: 5s, fields: [msg, code] }
+          - rate_limit: { records: 100, per: 1m, key: user }
+          - route: { console: "level >= error" }
+          - metric: { name: orders_total, where: "has order", labels: [shop.id] }
+          - metric: { name: took_seconds, histogram: took, buckets: [0.1, 1] }
+        sinks: { console: {} }
+        tests:
+          - { name: one, input: "{}", expect: { a: 1 }, absent: b, sinks: [console, store], dropped: false }
+      """
+    ).logs
+    var redaction = RedactionRules()
+    redaction.patterns = [.email]
+    redaction.expressions = [try RegularExpression("ORD-[0-9]+")]
+    redaction.fields = ["password"]
+    var sample = SampleRule(rate: 0.1)
+    (sample.key, sample.seed, sample.condition) = (FieldPath("trace_id"), 3, try LogCondition("level < warn"))
+    var dedupe = DedupeRule()
+    (dedupe.window, dedupe.fields) = (.seconds(5), [FieldPath("msg"), FieldPath("code")])
+    var limit = RateLimitRule(records: 100)
+    (limit.per, limit.key) = (.seconds(60), FieldPath("user"))
+    var orders = LogMetricRule(name: "orders_total")
+    (orders.condition, orders.labels) = (try LogCondition("has order"), [FieldPath("shop.id")])
+    var took = LogMetricRule(name: "took_seconds")
+    (took.histogram, took.buckets) = (FieldPath("took"), [0.1, 1])
+    let drop = "(has x) && level in [debug, trace] && `http path` =~ \"a\\\"b\\\\d\""
+    #expect(
+      logs.transforms == [
+        .rename([RenameRule(from: "msg", to: "message"), RenameRule(from: "a", to: "b")]),
+        .filter(try LogCondition("level >= info && status in 200..599"), keep: true),
+        .filter(try LogCondition(drop), keep: false), .redact(redaction), .sample(sample), .dedupe(dedupe),
+        .rateLimit(limit), .route([RouteRule(sink: "console", condition: try LogCondition("level >= error"))]),
+        .metric(orders), .metric(took),
+      ])
+    #expect(logs.tests.map(\.name) == ["one"])
+    #expect(logs.tests[0].expect == [LogTest.Expectation(field: "a", value: "1")])
+  }
+
+  @Test func theCaretStandsUnderTheFaultOfACondition() throws {
+    for text in ["'status >= 5 & a'", "\"status >= 5 & a\"", "status >= 5 & a"] {
+      let problems = Workspace.problems("logs: { transforms: [{ keep: \(text) }] }")
+      let lines = problems.split(separator: "\n")
+      let caret = try #require(lines.first { $0.hasSuffix("^") }).count
+      let source = try #require(lines.first { $0.contains("transforms: [") })
+      #expect(Array(source)[caret - 1] == "&", "\(problems)")
+      #expect(problems.contains("did you mean `&&`?"))
+    }
+  }
+
   @Test(arguments: [
     ("secrets: { stores: { env: }, values: { db: {} }, shared_memory: { values: [dv] } }", "did you mean `db`?"),
     ("secrets: { stores: { env: }, values: { db: {} }, shared_memory: { values: [] } }", "names no secret"),
@@ -219,6 +278,24 @@ import Vocabulary
     ("logs: { sources: { app: { start: end } } }", "is for `files` only"),
     ("logs: { transforms: [{ add: { a: b }, remove: [c] }] }", "holds 2 transforms"),
     ("logs: { transforms: [{ drop: { below: inof } }] }", "did you mean `info`?"),
+    ("logs: { transforms: [{ drop: {} }] }", "says nothing"),
+    ("logs: { transforms: [{ keep: 'level >= inof' }] }", "`inof` is no level"),
+    ("logs: { transforms: [{ keep: { regex: '(' } }] }", "logs.transforms[0].keep.regex"),
+    ("logs: { transforms: [{ rename: { '@timestamp': t } }] }", "own time keeps its name"),
+    ("logs: { transforms: [{ redact: { patterns: [emial] } }] }", "did you mean `email`?"),
+    ("logs: { transforms: [{ redact: { patterns: [{ regex: '[' }] } }] }", "man pcre2pattern"),
+    ("logs: { transforms: [{ sample: { rate: 2 } }] }", "is not a fraction"),
+    ("logs: { transforms: [{ sample: {} }] }", "needs `rate`"),
+    ("logs: { transforms: [{ rate_limit: { records: 0 } }] }", "logs.transforms[0].rate_limit.records"),
+    ("logs: { transforms: [{ route: { stroe: 'has a' } }] }", "did you mean `store`?"),
+    ("logs: { transforms: [{ route: { store: 'has' } }] }", "a field's name is wanted"),
+    ("logs: { transforms: [{ metric: { name: 1a } }] }", "no metric's name"),
+    ("logs: { transforms: [{ metric: { name: outrider_x } }] }", "are the sidecar's"),
+    ("logs: { transforms: [{ metric: { name: a, labels: [b.c, b_c] } }] }", "twice the same"),
+    ("logs: { transforms: [{ metric: { name: a, histogram: b, buckets: [2, 1] } }] }", "no ascending numbers"),
+    ("logs: { tests: [{ name: t, input: x, source: ap }] }", "there is no source `ap`"),
+    ("logs: { tests: [{ name: t, input: x, sinks: [es] }] }", "there is no such sink"),
+    ("logs: { tests: [{ name: t }] }", "needs `input`"),
     ("secrets: { values: { a: { key: a } } }", "has no store to come from"),
     (
       "secrets: { stores: { env: {}, file: { directory: a } }, values: { a: { key: a } } }", "which store it comes from"

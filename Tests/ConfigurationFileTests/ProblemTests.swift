@@ -58,7 +58,6 @@ import Testing
 
   @Test func keysOfTheContractThatAreNotInThisVersion() {
     for text in [
-      "telemetry: { scrape: [a] }",
       "telemetry: { metrics: { prometheus: false } }",
       "secrets: { stores: { env: {} }, files: [{ path: a, value: \"{{ with secret }}\" }] }",
     ] {

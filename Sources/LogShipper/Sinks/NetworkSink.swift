@@ -63,7 +63,7 @@ final class NetworkSink: Sendable {
   private var width: Int { format.keepsOrder ? 1 : configuration.concurrency }
 
   private func send(from position: SpoolPosition) async {
-    let reader = SpoolReader(state.spool, from: position)
+    let reader = SpoolReader(state.spool, from: position, route: state.route)
     var batch = SinkBatch()
     var wakes = wakes.makeAsyncIterator()
     var oldest: Int64 = 0

@@ -8,7 +8,7 @@ import Vocabulary
 struct LogsCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
     commandName: "logs", abstract: "Search and follow the local store of log records.",
-    subcommands: [DeadLetterCommand.self])
+    subcommands: [LogsTestCommand.self, DeadLetterCommand.self])
   @OptionGroup var options: CommonOptions
 
   @Flag(name: [.long, .customShort("f")], help: "Go on with records as they arrive.")
@@ -25,6 +25,9 @@ struct LogsCommand: ParsableCommand {
 
   @Option(name: .long, help: "Only records that match this regular expression (PCRE2).")
   var grep: String?
+
+  @Option(name: .long, help: "Only records for which this condition holds, for example 'status >= 500'.")
+  var `where`: String?
 
   @Option(name: .long, help: "Only records of this source.")
   var source: String?
@@ -44,6 +47,13 @@ struct LogsCommand: ParsableCommand {
         throw ValidationError("--level \(level): use trace, debug, info, warn, error or fatal")
       }
       query.level = known
+    }
+    if let text = `where` {
+      do { query.condition = try LogCondition(text) } catch {
+        throw ValidationError(
+          "--where: \(error.message)\n  | \(text)\n  | \(String(repeating: " ", count: error.offset))^\n  help: \(error.wayOut)"
+        )
+      }
     }
     let state = try options.stateDirectory()
     guard access(state, F_OK) == 0 else {

@@ -25,6 +25,9 @@ actor Worker {
   let group: MultiThreadedEventLoopGroup
   let client: HTTPClient
   let metrics = MetricRegistry()
+  /// What `/metrics` shows: ours, and what is scraped.
+  let scraper: Scraper
+  private let appProcesses: AppProcesses
   let events = EventStream()
   /// Replaced by a reload that changes secrets; its book stays.
   var agent: SecretAgent
@@ -77,6 +80,9 @@ actor Worker {
     }
     // Last: a client that was made has to be shut down.
     client = HTTPClient(eventLoopGroup: group)
+    let facts = facts
+    scraper = Scraper(metrics, client: client, logger: logger) { facts.now.loaded.value.scrape }
+    appProcesses = AppProcesses(metrics) { facts.now.appPID }
   }
 
   static func address(of app: AppConfiguration) -> Address? { app.port.map { .tcp(host: app.address, port: $0) } }

@@ -14,14 +14,14 @@ extension Worker {
   /// What the admin API may ask of this worker.
   nonisolated func adminEndpoints() -> AdminEndpoints {
     let facts = facts
-    let metrics = metrics
+    let scraper = scraper
     let link = link
     var endpoints = AdminEndpoints(
       ready: { Self.readiness(facts.now) }, sidecarReady: { Self.sidecarReadiness(facts.now) },
       outboundReady: { Self.outboundReadiness(facts.now) },
       probeApp: { [weak self] in
         await self?.probeAppNow() ?? .init(isReady: false, reason: "the sidecar is stopping")
-      }, metrics: { metrics.prometheusText() }, status: { [weak self] in await self?.statusText() ?? "{}" },
+      }, metrics: { await scraper.text() }, status: { [weak self] in await self?.statusText() ?? "{}" },
       reload: { [weak self] in await self?.reload() ?? .init(status: 503, text: "the sidecar is stopping") },
       quit: { link.send(.quit) },
       drain: { [weak self] target, undo in
