@@ -77,11 +77,12 @@ let package = Package(
     room("Secrets", ["Resilience", "Telemetry", "Vocabulary", "CLinux", crypto, cryptoExtras]),
 
     // Floor 2: drivers that touch the world.
+    room("Transport", ["CLinux", "Threads", nio]),
     room(
       "TrafficProxy",
       [
-        "Traffic", "HTTP1", "HTTP2", "Secrets", "Telemetry", "Threads", "Vocabulary", "Resilience", "CLinux", "CCares",
-        nio, nioPosix, nioSSL, nioTLS, nioHTTP1, asyncHTTPClient, logging,
+        "Traffic", "HTTP1", "HTTP2", "Secrets", "Telemetry", "Threads", "Transport", "Vocabulary", "Resilience",
+        "CLinux", "CCares", nio, nioPosix, nioSSL, nioTLS, nioHTTP1, asyncHTTPClient, logging,
       ]),
     room(
       "LogShipper",

@@ -9,3 +9,5 @@ int outrider_harden(const char *name) {
   if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) != 0) return -1;
   return setrlimit(RLIMIT_CORE, &none);
 }
+
+int outrider_accept(int listening) { return accept4(listening, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC); }

@@ -7,6 +7,7 @@ import Resilience
 import Synchronization
 import Telemetry
 import Traffic
+import Transport
 import Vocabulary
 
 /// What all loops of a proxy share.
@@ -245,7 +246,7 @@ final class LoopListener {
 
 /// Everything that one event loop owns. Never leaves its loop.
 final class LoopState {
-  let eventLoop: any EventLoop
+  let eventLoop: EpollLoop
   let shared: ProxyShared
   let wheel: TimerWheel
   var limits = HeadLimits()
@@ -297,7 +298,7 @@ final class LoopState {
   /// Which of how many loops this is.
   let place: (index: Int, count: Int)
 
-  init(eventLoop: any EventLoop, shared: ProxyShared, seed: UInt64, place: (index: Int, count: Int) = (0, 1)) {
+  init(eventLoop: EpollLoop, shared: ProxyShared, seed: UInt64, place: (index: Int, count: Int) = (0, 1)) {
     self.place = place
     self.eventLoop = eventLoop
     self.shared = shared

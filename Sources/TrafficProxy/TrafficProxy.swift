@@ -5,6 +5,7 @@ package import Secrets
 import Synchronization
 package import Telemetry
 package import Traffic
+import Transport
 package import Vocabulary
 
 /// The proxy: listeners on given descriptors, one state per event loop, one compiled snapshot for all.
@@ -13,7 +14,7 @@ package final class TrafficProxy: Sendable {
   package typealias SecretResolver = @Sendable (SecretTemplate) -> [UInt8]?
 
   struct Worker: Sendable {
-    let eventLoop: any EventLoop
+    let eventLoop: EpollLoop
     let state: NIOLoopBound<LoopState>
   }
 
@@ -28,11 +29,10 @@ package final class TrafficProxy: Sendable {
   private struct Server: Sendable {
     let listener: ListenerID
     let address: Address?
-    let channel: any Channel
+    let socket: ListeningSocket
     let last: LastConnections?
   }
 
-  private let group: MultiThreadedEventLoopGroup
   let shared: ProxyShared
   let workers: [Worker]
   private let state: Mutex<State>
@@ -43,11 +43,10 @@ package final class TrafficProxy: Sendable {
   /// `app` is where the cluster named `app` leads; nil when there is no app to reach. `book` holds the secrets that
   /// TLS certificates are taken from; `endpointFiles` reads what the `file` of a cluster holds. Throws when a file of a `tls` cannot be used.
   package init(
-    configuration: TrafficConfiguration, app: Address?, group: MultiThreadedEventLoopGroup,
+    configuration: TrafficConfiguration, app: Address?, threads: Int, group: MultiThreadedEventLoopGroup,
     metrics: MetricRegistry, events: EventStream, secrets: @escaping SecretResolver, book: SecretBook = SecretBook(),
     endpointFiles: @escaping EndpointFileDecoder, logger: Logger
   ) throws {
-    self.group = group
     let outside = OutsideClient(group: group)
     let shared = ProxyShared(
       metrics: metrics, events: events, secrets: secrets, endpointFiles: endpointFiles, logger: logger,
@@ -61,7 +60,7 @@ package final class TrafficProxy: Sendable {
     let snapshot = try Self.compile(configuration, app: app, keeping: nil, tls.material, gates, shared)
     state = Mutex(State(snapshot: snapshot))
     var generator = SystemRandomNumberGenerator()
-    let eventLoops = Array(group.makeIterator())
+    let eventLoops = try (0..<max(1, threads)).map { _ in try EpollLoop() }
     workers = try eventLoops.enumerated().map { index, eventLoop in
       let seed = generator.next()
       return try eventLoop.submit {
@@ -120,28 +119,25 @@ package final class TrafficProxy: Sendable {
     listener name: String, direction: Direction, descriptors: [CInt], address: Address? = nil
   ) async throws {
     let id = ListenerID(direction, name)
-    let (watermark, snapshot, generation) = state.withLock {
-      ($0.snapshot.configuration.watermark, $0.snapshot, $0.generation)
-    }
+    let (snapshot, generation) = state.withLock { ($0.snapshot, $0.generation) }
     await tls.follow(snapshot.tls, generation: generation)
     let workers = workers
     let isTransparent = state.withLock { $0.snapshot.listeners.first { $0.id == id }?.isTransparent ?? false }
     for descriptor in descriptors {
       if isTransparent { OriginalDestination.allowForeignAddresses(descriptor) }
-      let bootstrap = ServerBootstrap(group: group)
-        .serverChannelOption(.backlog, value: 1024)
-        .childChannelOption(.writeBufferWaterMark, value: .init(low: max(1, watermark / 2), high: watermark))
-        .childChannelInitializer { channel in
-          channel.eventLoop.makeCompletedFuture {
-            guard let worker = workers.first(where: { $0.eventLoop === channel.eventLoop }) else { return }
-            try Self.accept(channel, worker.state.value, id)
-          }
-        }
       let last = LastConnections(of: descriptor)
       do {
-        let server = try await bootstrap.withBoundSocket(descriptor).get()
+        let server = try await ListeningSocket.open(descriptor, on: workers.map(\.eventLoop)) { [shared] code in
+          let reason = String(cString: strerror(code)).lowercased()
+          shared.logger.warning(
+            "\(direction) listener '\(name)': cannot accept connections: \(reason); they wait; raise the limit of open files (ulimit -n)"
+          )
+        } accept: { eventLoop, connection in
+          guard let worker = workers.first(where: { $0.eventLoop === eventLoop }) else { return }
+          Self.adopt(connection, worker, id)
+        }
         shared.own.add(server.localAddress)
-        state.withLock { $0.servers.append(Server(listener: id, address: address, channel: server, last: last)) }
+        state.withLock { $0.servers.append(Server(listener: id, address: address, socket: server, last: last)) }
       } catch {
         last?.end()
         throw error
@@ -149,12 +145,16 @@ package final class TrafficProxy: Sendable {
     }
   }
 
+  /// On the worker's own thread.
+  private static func adopt(_ connection: CInt, _ worker: Worker, _ id: ListenerID) {
+    let loop = worker.state.value
+    // Who refuses it has counted and told so.
+    try? StreamChannel.adopt(worker.eventLoop, connection, watermark: loop.watermark) { try accept($0, loop, id) }
+  }
+
   private static func accept(_ channel: any Channel, _ loop: LoopState, _ id: ListenerID) throws {
     guard let listener = loop.listeners[id] else { throw ChannelError.operationUnsupported }
     if listener.refusesFull(loop) { throw ChannelError.operationUnsupported }
-    if channel.localAddress?.ipAddress != nil {
-      try channel.syncOptions?.setOption(.tcpOption(.tcp_nodelay), value: 1)
-    }
     try AcceptChain(loop, listener, channel).begin(channel)
   }
 
@@ -239,12 +239,9 @@ package final class TrafficProxy: Sendable {
       state.servers.removeAll(where: matches)
       return chosen
     }
-    for server in servers { try? await server.channel.setOption(.autoRead, value: false).get() }
-    // A connection that was accepted and is being set up would be cut with its server: let it pass both loops.
-    for worker in workers { try? await worker.eventLoop.submit {}.get() }
+    for server in servers { await server.socket.pause() }
     for server in servers {
-      try? await server.channel.eventLoop.submit {}.get()
-      try? await server.channel.close()
+      await server.socket.close()
       for connection in server.last?.take() ?? [] { await serve(connection, server.listener) }
     }
   }
@@ -252,14 +249,8 @@ package final class TrafficProxy: Sendable {
   /// Serves a connection that no server channel has accepted.
   private func serve(_ connection: CInt, _ id: ListenerID) async {
     guard let worker = workers.randomElement() else { return }
-    let watermark = state.withLock { $0.snapshot.configuration.watermark }
-    let state = worker.state
-    let bootstrap = ClientBootstrap(group: worker.eventLoop)
-      .channelOption(.writeBufferWaterMark, value: .init(low: max(1, watermark / 2), high: watermark))
-      .channelInitializer { channel in
-        channel.eventLoop.makeCompletedFuture { try Self.accept(channel, state.value, id) }
-      }
-    _ = try? await bootstrap.withConnectedSocket(connection).get()
+    _ = fcntl(connection, F_SETFL, O_NONBLOCK)
+    try? await worker.eventLoop.submit { Self.adopt(connection, worker, id) }.get()
   }
 
   /// New exchanges use the new configuration; listeners are opened and closed by the caller, closed ones before this.
@@ -280,8 +271,13 @@ package final class TrafficProxy: Sendable {
     followClusters()
   }
 
-  /// Closes everything at once.
+  /// Closes everything at once; the loops end with it.
   package func close() async {
+    let isFirst = state.withLock { state in
+      defer { state.isClosed = true }
+      return !state.isClosed
+    }
+    guard isFirst else { return }
     shared.discovery.stop()
     await tls.stop()
     await keys.stop()
@@ -301,6 +297,7 @@ package final class TrafficProxy: Sendable {
     }
     await shared.outside.shutdown()
     try? await shared.resolver.shutdownGracefully()
+    for worker in workers { await worker.eventLoop.shutdown() }
   }
 
   private func followKeys(_ generation: Int) {

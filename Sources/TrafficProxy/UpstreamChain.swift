@@ -1,6 +1,6 @@
 import NIOCore
-import NIOPosix
 import NIOSSL
+import Transport
 
 /// What a new connection to an upstream goes through until a request may be written, outermost first:
 ///
@@ -26,7 +26,6 @@ enum UpstreamChain {
     _ innermost: any ChannelHandler, _ loop: LoopState, _ cluster: LoopCluster, _ endpoint: LoopEndpoint,
     address: SocketAddress, proxyHeader: [UInt8]?, tcp: Bool, timeout: UInt64
   ) -> EventLoopFuture<Ready> {
-    let watermark = loop.watermark
     let deadline = NIODeadline.now().uptimeNanoseconds &+ timeout
     let handshake: UpstreamHandshake?
     do {
@@ -36,26 +35,15 @@ enum UpstreamChain {
     } catch {
       return loop.eventLoop.makeFailedFuture(error)
     }
-    let bound = NIOLoopBound((innermost, handshake), eventLoop: loop.eventLoop)
-    let bootstrap = ClientBootstrap(group: loop.eventLoop)
-      .connectTimeout(.nanoseconds(Int64(clamping: timeout)))
-      .channelOption(.writeBufferWaterMark, value: .init(low: max(1, watermark / 2), high: watermark))
-      .channelInitializer { channel in
-        channel.eventLoop.makeCompletedFuture {
-          let (innermost, handshake) = bound.value
-          // The PROXY header stands before everything else, TLS included.
-          if let header = proxyHeader {
-            try channel.pipeline.syncOperations.addHandler(ProxyHeaderSender(header))
-          }
-          if let handshake { try channel.pipeline.syncOperations.addHandlers([handshake.engine, handshake]) }
-          try channel.pipeline.syncOperations.addHandler(innermost)
-        }
-      }
-    let connected =
-      address.pathname.map { bootstrap.connect(unixDomainSocketPath: $0) }
-      ?? bootstrap.channelOption(.tcpOption(.tcp_nodelay), value: 1).connect(to: address)
+    let bound = NIOLoopBound(handshake, eventLoop: loop.eventLoop)
+    let connected = StreamChannel.connect(loop.eventLoop, to: address, timeout: timeout, watermark: loop.watermark) {
+      // The PROXY header stands before everything else, TLS included.
+      if let header = proxyHeader { try $0.pipeline.syncOperations.addHandler(ProxyHeaderSender(header)) }
+      if let handshake { try $0.pipeline.syncOperations.addHandlers([handshake.engine, handshake]) }
+      try $0.pipeline.syncOperations.addHandler(innermost)
+    }
     return connected.flatMap { channel in
-      bound.value.1?.wait() ?? channel.eventLoop.makeSucceededFuture(Ready())
+      bound.value?.wait() ?? channel.eventLoop.makeSucceededFuture(Ready())
     }
   }
 }

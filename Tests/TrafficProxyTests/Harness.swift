@@ -55,7 +55,7 @@ final class Harness: Sendable {
     events.follow { _, bytes in records.text.withLock { $0 += String(decoding: bytes, as: UTF8.self) } }
     proxy = try TrafficProxy(
       configuration: configuration, app: app ?? upstreams.first.map { .tcp(host: "127.0.0.1", port: $0) },
-      group: group, metrics: metrics, events: events, secrets: secrets, book: book,
+      threads: 1, group: group, metrics: metrics, events: events, secrets: secrets, book: book,
       endpointFiles: endpointFiles, logger: Logger(label: "test"))
     let (fd, port) = listeningSocket()
     self.port = port
@@ -67,7 +67,7 @@ final class Harness: Sendable {
   }
 
   /// One turn of the loop: what had arrived before is dealt with.
-  func turn() async throws { try await group.any().submit {}.get() }
+  func turn() async throws { for worker in proxy.workers { try await worker.eventLoop.submit {}.get() } }
 
   func stop() async {
     await proxy.close()

@@ -4,4 +4,7 @@
 /// Makes this process undumpable (no core, no look by others of the same user) and names it. 0 or -1 with errno.
 int outrider_harden(const char *name);
 
+/// A connection of a listening socket, close-on-exec and not blocking; -1 with errno.
+int outrider_accept(int listening);
+
 #endif

@@ -26,9 +26,9 @@ extension ExchangeDriver {
     }
     let task = client.execute(
       request: request, delegate: ResponseAccumulator(request: request, maxBodySize: Self.bodyLimit),
-      eventLoop: .delegateAndChannel(on: loop.eventLoop))
+      eventLoop: .indifferent)
     wait(passage, .external(task), deadline, now)
-    task.futureResult.assumeIsolated().whenComplete { [self] result in
+    task.futureResult.hop(to: loop.eventLoop).assumeIsolated().whenComplete { [self] result in
       guard exchange.passage === passage, case .external = passage.wait else { return }
       passage.wait = .none
       let now = NIODeadline.now().uptimeNanoseconds

@@ -3,6 +3,7 @@ import NIOCore
 import Synchronization
 import Telemetry
 import Traffic
+import Transport
 
 /// Verifying the token of a request.
 extension ExchangeDriver {

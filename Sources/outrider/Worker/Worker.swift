@@ -62,7 +62,8 @@ actor Worker {
     self.link = link
     self.logger = logger
     let value = loaded.value
-    group = MultiThreadedEventLoopGroup(numberOfThreads: value.traffic.threads ?? min(System.coreCount, 4))
+    // The proxy has loops of its own; this one serves the rest.
+    group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
     facts = WorkerFacts(loaded: loaded)
     sockets = SocketBook(link: link)
     agent = Self.makeAgent(
@@ -73,7 +74,8 @@ actor Worker {
       secrets: { book.resolve($0) }, group: group, logger: logger)
     do {
       proxy = try TrafficProxy(
-        configuration: value.traffic, app: Self.address(of: value.app), group: group, metrics: metrics, events: events,
+        configuration: value.traffic, app: Self.address(of: value.app),
+        threads: value.traffic.threads ?? min(System.coreCount, 4), group: group, metrics: metrics, events: events,
         secrets: { book.resolve($0) }, book: book, endpointFiles: { EndpointFile.decode($0, path: $1) }, logger: logger)
     } catch let error as TLSMaterialError {
       throw StartFailure(description: "\(error)", exitCode: ExitStatus.configuration)
