@@ -170,6 +170,7 @@ let package = Package(
     tests("Traffic", ["RegularExpressions", "Vocabulary", "Telemetry", "Resilience", crypto, cryptoExtras]),
     tests("Interception", ["Vocabulary"]),
     tests("Injection", ["Vocabulary"]),
+    tests("Transport", [nio]),
     tests("Logs", ["RegularExpressions", "Vocabulary", "Telemetry", "Resilience"]),
     tests("Secrets", ["Vocabulary", "Telemetry", "Resilience", "CZlib", crypto]),
     tests(

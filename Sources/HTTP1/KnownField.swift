@@ -3,7 +3,7 @@ package enum KnownField: UInt8, Sendable {
   case other
   case host, connection, contentLength, transferEncoding, expect, upgrade, keepAlive, te, trailer
   case proxyConnection, proxyAuthorization, proxyAuthenticate
-  case forwardedFor, forwardedProto, forwardedHost, requestID, traceparent, accept, retryAfter, server
+  case forwardedFor, forwardedProto, forwardedHost, requestID, traceparent, tracestate, accept, retryAfter, server
 
   /// Fields that concern one hop only and are never forwarded (RFC 9110 section 7.6.1).
   @inlinable
@@ -28,6 +28,7 @@ package enum KnownField: UInt8, Sendable {
       return Octets.isName(name, "trailer") ? .trailer : .other
     case 10:
       if Octets.isName(name, "connection") { return .connection }
+      if Octets.isName(name, "tracestate") { return .tracestate }
       return Octets.isName(name, "keep-alive") ? .keepAlive : .other
     case 11:
       if Octets.isName(name, "traceparent") { return .traceparent }

@@ -16,6 +16,8 @@ enum HeadWriter {
     /// The client's own field is forwarded instead.
     var keepsRequestID: Bool
     var keepsTrace: Bool
+    /// The trace is the client's; what its vendors add goes on only then (W3C Trace Context section 3.3.1).
+    var keepsTraceState: Bool
   }
 
   /// Octets that a head may take beyond those of its source: our own field names, ids, separators.
@@ -62,6 +64,7 @@ enum HeadWriter {
         case .host: true
         case .forwardedFor, .forwardedProto, .forwardedHost: isInbound
         case .traceparent: !identity.keepsTrace
+        case .tracestate: !identity.keepsTraceState
         case .requestID: !identity.keepsRequestID
         default: false
         }

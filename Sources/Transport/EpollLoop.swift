@@ -30,6 +30,8 @@ package final class EpollLoop: EventLoop, @unchecked Sendable {
   private var timers = TimerHeap()
   /// Sockets that had more to read than a turn allows.
   private var unfinished: ContiguousArray<StreamChannel> = []
+  /// Sockets with something to write when everything that was read in this turn is dealt with.
+  private var dirty: ContiguousArray<StreamChannel> = []
   private var isEnding = false
   private var ended: [() -> Void] = []
   var receiving = ReceiveBuffers()
@@ -167,15 +169,17 @@ package final class EpollLoop: EventLoop, @unchecked Sendable {
         let count = epoll_wait(epoll, events.baseAddress, 256, timeout())
         for index in 0..<max(0, Int(count)) { dispatch(events[index]) }
         finishReads()
+        writeOut()
         runTasks()
         runTimers()
+        writeOut()
       }
       end()
     }
   }
 
   private func timeout() -> CInt {
-    guard local.isEmpty, unfinished.isEmpty else { return 0 }
+    guard local.isEmpty, unfinished.isEmpty, dirty.isEmpty else { return 0 }
     guard let next = timers.next else { return -1 }
     let now = NIODeadline.now().uptimeNanoseconds
     if next <= now { return 0 }
@@ -193,6 +197,22 @@ package final class EpollLoop: EventLoop, @unchecked Sendable {
     let index = Int(token & 0xFFFF_FFFF)
     guard slots[index].generation == UInt32(token >> 32), let socket = slots[index].socket else { return }
     socket.ready(EpollEvents(rawValue: event.events))
+  }
+
+  /// Writes at the end of this turn: many sockets are read in a row, and then many are written, so that their peers are
+  /// woken once for several of them.
+  func writeLater(_ channel: StreamChannel) { dirty.append(channel) }
+
+  private func writeOut() {
+    while !dirty.isEmpty {
+      var channels = ContiguousArray<StreamChannel>()
+      swap(&channels, &dirty)
+      for channel in channels { channel.writeNow() }
+      if dirty.isEmpty {
+        channels.removeAll(keepingCapacity: true)
+        swap(&channels, &dirty)
+      }
+    }
   }
 
   private func finishReads() {

@@ -109,6 +109,10 @@ package final class ListeningSocket: EpollSocket, @unchecked Sendable {
       shortage(code)
     }
     isWaiting = true
-    loop.add(TimerHeap.Timer(deadline: now &+ 100_000_000) { [weak self] in self?.takeSome() } fail: { _ in })
+    loop.add(
+      TimerHeap.Timer(deadline: now &+ 100_000_000) { [weak self] in
+        self?.takeSome()
+      } fail: { _ in
+      })
   }
 }

@@ -1,8 +1,8 @@
 import NIOCore
 
 /// The buffers that sockets are read into, for a whole loop. Handlers keep what they were given for a while, such as the
-/// head of a request until it was answered; a buffer is used again once nobody has it any more, the oldest first. There
-/// come to be about as many of them as are in use at a time.
+/// head of a request until it was answered; a buffer is used again once nobody has it any more: the latest, else the
+/// oldest. There come to be about as many of them as are in use at a time.
 struct ReceiveBuffers {
   /// Octets: of the first read of a connection, and of those of one that always fills its buffer.
   static let least = 2 << 10
@@ -13,6 +13,8 @@ struct ReceiveBuffers {
   private struct Ring {
     var buffers: ContiguousArray<ByteBuffer> = []
     var oldest = 0
+    /// Used last: its memory is near.
+    var latest = 0
   }
 
   private let allocator = ByteBufferAllocator()
@@ -36,10 +38,16 @@ struct ReceiveBuffers {
   private mutating func free(_ index: Int, _ size: Int) -> Int {
     let count = rings[index].buffers.count
     let oldest = rings[index].oldest
-    if count > 0, rings[index].buffers[oldest].modifyIfUniquelyOwned({ $0.clear() }) != nil {
-      rings[index].oldest = oldest + 1 == count ? 0 : oldest + 1
-      return oldest
+    if count > 0 {
+      let latest = rings[index].latest
+      if rings[index].buffers[latest].modifyIfUniquelyOwned({ $0.clear() }) != nil { return latest }
+      if rings[index].buffers[oldest].modifyIfUniquelyOwned({ $0.clear() }) != nil {
+        rings[index].oldest = oldest + 1 == count ? 0 : oldest + 1
+        rings[index].latest = oldest
+        return oldest
+      }
     }
+    rings[index].latest = oldest
     let fresh = allocator.buffer(capacity: size)
     guard count < max(2, Self.limit / size) else {
       rings[index].buffers[oldest] = fresh

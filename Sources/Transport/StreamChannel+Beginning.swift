@@ -31,9 +31,10 @@ extension StreamChannel {
     switch code {
     case 0: channel.finishConnect()
     case EINPROGRESS:
-      let timer = TimerHeap.Timer(deadline: NIODeadline.now().uptimeNanoseconds &+ timeout) { [weak channel] in
+      // Holds the channel, strongly: a weak reference would make every other one to it dearer for good.
+      let timer = TimerHeap.Timer(deadline: NIODeadline.now().uptimeNanoseconds &+ timeout) {
         let limit = TimeAmount.nanoseconds(Int64(clamping: timeout))
-        channel?.close0(error: ChannelError.connectTimeout(limit), mode: .all, promise: nil)
+        channel.close0(error: ChannelError.connectTimeout(limit), mode: .all, promise: nil)
       } fail: { _ in
       }
       channel.connectTimer = timer

@@ -111,7 +111,20 @@ extension StreamChannel {
 
   package func flush0() {
     output.flush()
-    if !isBlocked, state == .active, !isFlushing { writeOut() }
+    guard !isBlocked, state == .active, !isFlushing, !waitsToWrite else { return }
+    if output.octets >= Self.worthACall { return writeOut() }
+    waitsToWrite = true
+    loop.writeLater(self)
+  }
+
+  /// Octets that are worth a system call of their own.
+  private static let worthACall = 32 << 10
+
+  /// What was put off until now.
+  func writeNow() {
+    guard waitsToWrite else { return }
+    waitsToWrite = false
+    if !isBlocked, state == .active { writeOut() }
   }
 
   /// At most this many calls in a row, so that one connection does not hold the loop.

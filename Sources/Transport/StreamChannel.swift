@@ -52,6 +52,8 @@ package final class StreamChannel: Channel, ChannelCore, EpollSocket, @unchecked
   var endsOutput: EventLoopPromise<Void>?
   var endsOutputSoon = false
   var isFlushing = false
+  /// At the end of this turn.
+  var waitsToWrite = false
 
   // Connecting.
   var connected: EventLoopPromise<Void>?
@@ -272,6 +274,9 @@ package final class StreamChannel: Channel, ChannelCore, EpollSocket, @unchecked
   func closeNow() { close0(error: ChannelError.eof, mode: .all, promise: nil) }
 
   private func closeAll(_ error: any Error, _ promise: EventLoopPromise<Void>?) {
+    // What was flushed before is before this.
+    if waitsToWrite { writeNow() }
+    guard state != .closed else { return promise.fail(ChannelError.alreadyClosed) }
     let wasActive = state == .active
     loop.forget(self, descriptor, hasCopies: false)
     Glibc.close(descriptor)

@@ -182,4 +182,28 @@ import Traffic
     upstream.stop()
     shadow.stop()
   }
+
+  @Test func aReloadTakesTheMirrorAwayAndGivesItBack() async throws {
+    let upstream = Upstream.answering()
+    let shadow = Self.noting(.http1)
+    let harness = try await Self.harness(to: upstream, mirror: shadow.port)
+    let client = Wire.connect(harness.port)
+    var without = harness.configuration
+    without.outbound[0].routes[0].mirror = nil
+    var copies = 0
+    for (configuration, copied) in [(harness.configuration, true), (without, false), (harness.configuration, true)] {
+      try harness.proxy.reload(configuration, app: nil)
+      for _ in 0..<3 {
+        client.send(get())
+        #expect(client.message()?.body == "ok")
+      }
+      if copied { copies += 3 }
+      await until { Self.count(harness, "answered") == copies }
+      #expect(Self.count(harness, "answered") == copies && shadow.requests.count == copies)
+    }
+    client.close()
+    await harness.stop()
+    upstream.stop()
+    shadow.stop()
+  }
 }

@@ -85,6 +85,29 @@ import Vocabulary
     two.stop()
   }
 
+  /// On a kept connection, and back again.
+  @Test(arguments: Client.allCases) func aReloadMovesASplit(client: Client) async throws {
+    let one = Upstream.answering("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\none")
+    let two = Upstream.answering("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\ntwo")
+    func split(_ weights: (Int, Int)) -> RouteConfiguration {
+      RouteConfiguration(
+        action: .split([.init(cluster: "up", weight: weights.0), .init(cluster: "two", weight: weights.1)]))
+    }
+    let harness = try await Harness(to: [one.port]) { listener, _, configuration in
+      configuration.clusters = [Self.cluster("two", two.port)]
+      listener.routes = [split((1, 0))]
+    }
+    for (weights, body) in [((1, 0), "one"), ((0, 1), "two"), ((1, 0), "one")] {
+      var configuration = harness.configuration
+      configuration.outbound[0].routes = [split(weights)]
+      try harness.proxy.reload(configuration, app: nil)
+      for _ in 0..<5 { #expect(try Self.ask(client, harness.port, "/").body == body) }
+    }
+    await harness.stop()
+    one.stop()
+    two.stop()
+  }
+
   static func cluster(_ name: String, _ port: Int) -> ClusterConfiguration {
     ClusterConfiguration(
       name: name, discovery: .fixed([EndpointConfiguration(address: .tcp(host: "127.0.0.1", port: port))]))

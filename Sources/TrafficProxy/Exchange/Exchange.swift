@@ -111,6 +111,7 @@ struct Exchange {
   func identity(isTraced: Bool) -> HeadWriter.Identity {
     .init(
       requestID: requestID, traceID: traceID, spanID: trySpan(triesMade), isSampled: !isTraced || isSampled,
-      keepsRequestID: requestIDText.count > 0, keepsTrace: traceIDText.count > 0 && !isTraced)
+      keepsRequestID: requestIDText.count > 0, keepsTrace: traceIDText.count > 0 && !isTraced,
+      keepsTraceState: traceIDText.count > 0)
   }
 }
