@@ -85,11 +85,35 @@ def through(start, ending):
     return starter
 
 
-def memory(process):
-    """Resident octets of the worker: now, and the most there ever were."""
-    text = pathlib.Path(f"/proc/{process.worker()}/status").read_text()
-    values = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in text.splitlines() if "kB" in line}
-    return values["VmRSS"], values["VmHWM"]
+class Growth:
+    """By how many octets a worker's anonymous memory was at most larger than at the start. Pages of its file are not
+    what it needs: they come and go as the kernel pleases."""
+
+    def __init__(self, process):
+        self.path = pathlib.Path(f"/proc/{process.worker()}/smaps_rollup")
+        self.first = self.most = self.look()
+        self.over = threading.Event()
+        self.thread = threading.Thread(target=self.watch)
+
+    def look(self):
+        line = next(line for line in self.path.read_text().splitlines() if line.startswith("Anonymous:"))
+        return 1024 * int(line.split()[1])
+
+    def watch(self):
+        while not self.over.wait(0.02):
+            self.most = max(self.most, self.look())
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.over.set()
+        self.thread.join()
+
+    @property
+    def octets(self):
+        return max(self.most, self.look()) - self.first
 
 
 def tick(seconds):
@@ -236,14 +260,13 @@ def test_gigabytes_down_in_constant_memory(through, kind):
             pour(connection, STREAM)
 
     process, port = through(serve, reads_head=True, **({"protocol": "tcp"} if kind == "tcp" else {}))
-    before = memory(process)[0]
-    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+    with Growth(process) as growth, socket.create_connection(("127.0.0.1", port), timeout=60) as client:
         client.sendall(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         if kind != "tcp":
             read_head(client)
         size = STREAM + (STREAM // MIB * 10 + 5 if kind == "chunked" else 0)
         assert drain(client, size) == size
-    assert memory(process)[1] - before < 24 * MIB
+    assert growth.octets < 24 * MIB
     process.stop()
 
 
@@ -256,8 +279,7 @@ def test_gigabytes_up_in_constant_memory(through, kind):
         connection.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 
     process, port = through(serve, **({"protocol": "tcp"} if kind == "tcp" else {}))
-    before = memory(process)[0]
-    with socket.create_connection(("127.0.0.1", port), timeout=60) as client:
+    with Growth(process) as growth, socket.create_connection(("127.0.0.1", port), timeout=60) as client:
         framing = b"Transfer-Encoding: chunked" if kind == "chunked" else b"Content-Length: %d" % STREAM
         client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\n" + framing + b"\r\n\r\n")
         if kind == "chunked":
@@ -269,7 +291,7 @@ def test_gigabytes_up_in_constant_memory(through, kind):
             pour(client, STREAM)
         assert read_head(client).startswith(b"HTTP/1.1 200 ")
     assert got and got[0] >= STREAM
-    assert memory(process)[1] - before < 24 * MIB
+    assert growth.octets < 24 * MIB
     process.stop()
 
 
@@ -297,8 +319,7 @@ def test_a_slow_side_stops_the_fast_one(through, kind):
         stopped.wait(60)
 
     process, port = through(serve, reads_head=True, **({"protocol": "tcp"} if kind == "tcp" else {}))
-    before = memory(process)[0]
-    with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+    with Growth(process) as growth, socket.create_connection(("127.0.0.1", port), timeout=20) as client:
         client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % GIB)
         read_head(client) if kind == "http" else None
         push(client, "up")
@@ -306,9 +327,8 @@ def test_a_slow_side_stops_the_fast_one(through, kind):
         last = dict(sent)
         tick(1.5)
         wait_until(lambda: sent == last or last.update(sent), "both sides to stop")
-        growth = memory(process)[1] - before
         stopped.set()
     # A kernel keeps up to a few MiB for each of the four socket buffers.
     assert 0 < sent["down"] < 40 * MIB and 0 < sent["up"] < 40 * MIB, sent
-    assert growth < 16 * MIB, growth
+    assert growth.octets < 16 * MIB, growth.octets
     process.stop()
