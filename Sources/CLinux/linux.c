@@ -10,4 +10,4 @@ int outrider_harden(const char *name) {
   return setrlimit(RLIMIT_CORE, &none);
 }
 
-int outrider_accept(int listening) { return accept4(listening, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC); }
+int outrider_accept_stream(int listening) { return accept4(listening, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC); }

@@ -76,7 +76,7 @@ package final class ListeningSocket: EpollSocket, @unchecked Sendable {
     isWaiting = false
     for _ in 0..<Self.connectionsInTurn {
       guard descriptor >= 0, !isPaused else { return }
-      let connection = outrider_accept(descriptor)
+      let connection = outrider_accept_stream(descriptor)
       if connection >= 0 {
         hand(connection)
         continue

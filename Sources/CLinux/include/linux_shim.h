@@ -5,6 +5,6 @@
 int outrider_harden(const char *name);
 
 /// A connection of a listening socket, close-on-exec and not blocking; -1 with errno.
-int outrider_accept(int listening);
+int outrider_accept_stream(int listening);
 
 #endif
