@@ -129,7 +129,9 @@ import Traffic
     _ = client.message()
     _ = await harness.records.lines(3)
     let seen = upstream.requests[2].lowercased()
-    #expect(!seen.contains("bad-trace") && !seen.contains("tracestate") && seen.contains("traceparent: 00-") && seen.contains("-00\r\n"))
+    #expect(
+      !seen.contains("bad-trace") && !seen.contains("tracestate") && seen.contains("traceparent: 00-")
+        && seen.contains("-00\r\n"))
     #expect(harness.events.spans.take(9).isEmpty)
     client.close()
     await harness.stop()
