@@ -27,11 +27,17 @@ let measuring: [SwiftSetting] = [
   .unsafeFlags(["-O", "-assert-config", "Debug", "-sanitize=fuzzer"])
 ]
 
+/// What runs at a start, at a change or when somebody asks is built for size; what each request or record passes, for speed.
+let cold: Set = [
+  "ConfigurationFile", "Admin", "Injection", "InjectionWebhook", "Interception", "Supervisor", "SecretAgent", "Secrets",
+]
+let small: [SwiftSetting] = [.unsafeFlags(["-Osize"], .when(configuration: .release))]
+
 /// A Swift target of the product, with the project's language settings.
 func room(_ name: String, _ dependencies: [Target.Dependency] = []) -> Target {
   .target(
     name: name, dependencies: dependencies,
-    swiftSettings: strict + (fuzzer != nil && measured.contains(name) ? measuring : []))
+    swiftSettings: strict + (fuzzer != nil && measured.contains(name) ? measuring : cold.contains(name) ? small : []))
 }
 
 /// The tests of the target of the same name.
@@ -129,7 +135,7 @@ let package = Package(
         .product(name: "NIOHTTP1", package: "swift-nio"),
         .product(name: "ArgumentParser", package: "swift-argument-parser"),
       ],
-      swiftSettings: strict,
+      swiftSettings: strict + small,
       // Holds the C libraries' archives alone, so that the linker takes them and not the shared objects.
       linkerSettings: [
         .unsafeFlags([

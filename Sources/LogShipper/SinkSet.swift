@@ -109,7 +109,8 @@ final class SinkSet: Sendable {
   private func make(_ plan: Plan) throws -> RunningSink {
     let sink = plan.configuration
     let meters = meters.withLock { all in
-      let meters = all[sink.name] ?? SinkMeters(name: sink.name, spool: spool, metrics: metrics)
+      var meters = all[sink.name] ?? SinkMeters(name: sink.name, spool: spool, metrics: metrics)
+      if sink.output.isRemote { meters.requests = meters.requests ?? RequestMeters(name: sink.name, metrics: metrics) }
       all[sink.name] = meters
       return meters
     }

@@ -16,23 +16,13 @@ package struct LogSinkStatus: Sendable, Equatable {
 /// The meters of a sink's name: they go on when a reload replaces the sink.
 struct SinkMeters: Sendable {
   let sent: Counter
-  let retried: Counter
-  let deadLetters: Counter
   let damaged: Counter
-  /// Of requests, before compression.
-  let bytes: Counter
-  let latency: Histogram
-  let circuit: Gauge
+  /// Nil while no sink of this name has sent over a network.
+  var requests: RequestMeters?
 
   init(name: String, spool: Spool, metrics: MetricRegistry) {
     let label = [Label("sink", name)]
     sent = metrics.counter("outrider_log_sent_total", "Records that a sink acknowledged.", label)
-    retried = metrics.counter("outrider_log_retries_total", "Records sent to a sink again.", label)
-    deadLetters = metrics.counter("outrider_log_dead_letters_total", "Records that a sink refused for good.", label)
-    bytes = metrics.counter(
-      "outrider_log_sent_bytes_total", "Bytes of a sink's requests, before compression, repeated ones included.", label)
-    latency = metrics.histogram("outrider_log_send_seconds", "From a sink's request to its answer.", label)
-    circuit = metrics.gauge("outrider_log_circuit_open", "1 while a sink waits after a failure.", label)
     damaged = metrics.counter(
       "outrider_log_dropped_total", "Records dropped, by reason.",
       [Label("source", "spool"), Label("reason", "damaged"), Label("sink", name)])
@@ -40,6 +30,26 @@ struct SinkMeters: Sendable {
     {
       [spool] in Double(spool.lag(sink: name))
     }
+  }
+}
+
+/// The meters of what a sink's name sends over a network.
+struct RequestMeters: Sendable {
+  let retried: Counter
+  let deadLetters: Counter
+  /// Of requests, before compression.
+  let bytes: Counter
+  let latency: Histogram
+  let circuit: Gauge
+
+  init(name: String, metrics: MetricRegistry) {
+    let label = [Label("sink", name)]
+    retried = metrics.counter("outrider_log_retries_total", "Records sent to a sink again.", label)
+    deadLetters = metrics.counter("outrider_log_dead_letters_total", "Records that a sink refused for good.", label)
+    bytes = metrics.counter(
+      "outrider_log_sent_bytes_total", "Bytes of a sink's requests, before compression, repeated ones included.", label)
+    latency = metrics.histogram("outrider_log_send_seconds", "From a sink's request to its answer.", label)
+    circuit = metrics.gauge("outrider_log_circuit_open", "1 while a sink waits after a failure.", label)
   }
 }
 
@@ -81,6 +91,6 @@ final class SinkState: Sendable {
   var status: LogSinkStatus {
     LogSinkStatus(
       name: name, lag: spool.lag(sink: name), lastError: lastError, sent: meters.sent.value,
-      retried: meters.retried.value, deadLetters: meters.deadLetters.value)
+      retried: meters.requests?.retried.value ?? 0, deadLetters: meters.requests?.deadLetters.value ?? 0)
   }
 }

@@ -139,6 +139,14 @@ package struct LogSinkConfiguration: Sendable, Equatable {
     /// Lines go to the stream they came from; `pretty` adds time, level and colour.
     case console(pretty: Bool)
     case file(path: String, rotate: FileRotation? = nil)
+
+    /// Whether records leave in requests that can fail.
+    package var isRemote: Bool {
+      switch self {
+      case .store, .console, .file: false
+      default: true
+      }
+    }
   }
   package struct ElasticsearchOutput: Sendable, Equatable {
     package enum Authorization: Sendable, Equatable {

@@ -116,7 +116,7 @@ def test_an_idle_sidecar_has_few_series(start, python_app):
     text = wait_until(
         lambda: (t := process.admin("/metrics").text) and "outrider_http_requests_total{" in t and t, "the counters")
     series = [line for line in text.splitlines() if line and not line.startswith("#")]
-    assert len(series) < 100, len(series)
+    assert len(series) < 100, series
     names = {line.split("{")[0].split(" ")[0] for line in series}
     for name in ("outrider_http_requests_total", "outrider_http_request_duration_seconds_bucket",
                  "outrider_overhead_seconds_sum", "outrider_upstream_connections_active",

@@ -62,8 +62,8 @@ def test_sources_sinks_and_transforms_change_under_output(reloading, peer, place
                         "batch": {"age": "50ms"}, "retry": {"initial": "50ms", "max": "200ms"}}}
         return {"logs": {"sinks": sinks, **more}}
 
-    total = 30000
-    process = reloading(config(first), python_app("talker.py", total, 6000, "stay"))
+    total = 15000
+    process = reloading(config(first), python_app("talker.py", total, 3000, "stay"))
     app = process.app()
     wait_until(lambda: numbers(process.logs("--limit", "1")), "the first lines")
     told = process.change(config(second, transforms=[{"add": {"site": "two"}}]))

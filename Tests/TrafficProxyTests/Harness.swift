@@ -69,6 +69,12 @@ final class Harness: Sendable {
   /// One turn of the loop: what had arrived before is dealt with.
   func turn() async throws { for worker in proxy.workers { try await worker.eventLoop.submit {}.get() } }
 
+  /// Takes a configuration over, on every loop.
+  func reload(_ configuration: TrafficConfiguration) async throws {
+    try proxy.reload(configuration, app: nil)
+    try await turn()
+  }
+
   func stop() async {
     await proxy.close()
     try? await group.shutdownGracefully()

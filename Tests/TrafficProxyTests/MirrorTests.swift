@@ -192,7 +192,7 @@ import Traffic
     without.outbound[0].routes[0].mirror = nil
     var copies = 0
     for (configuration, copied) in [(harness.configuration, true), (without, false), (harness.configuration, true)] {
-      try harness.proxy.reload(configuration, app: nil)
+      try await harness.reload(configuration)
       for _ in 0..<3 {
         client.send(get())
         #expect(client.message()?.body == "ok")

@@ -100,7 +100,7 @@ import Vocabulary
     for (weights, body) in [((1, 0), "one"), ((0, 1), "two"), ((1, 0), "one")] {
       var configuration = harness.configuration
       configuration.outbound[0].routes = [split(weights)]
-      try harness.proxy.reload(configuration, app: nil)
+      try await harness.reload(configuration)
       for _ in 0..<5 { #expect(try Self.ask(client, harness.port, "/").body == body) }
     }
     await harness.stop()

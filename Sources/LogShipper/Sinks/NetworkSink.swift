@@ -234,7 +234,7 @@ final class NetworkSink: Sendable {
         let reason = "gave up after \(DurationText.format(giveUp)): \(problem)"
         return await bury(pending.map { ($0, reason) }, of: batch)
       }
-      state.meters.retried.add(UInt64(pending.count))
+      state.meters.requests?.retried.add(UInt64(pending.count))
       address += 1
       attempt = round.stored > 0 ? 0 : attempt + 1
       if round.down == nil {
@@ -272,7 +272,7 @@ final class NetworkSink: Sendable {
       circuit.failed(at: now, wait: wait.inNanoseconds)
       return circuit.failures
     }
-    state.meters.circuit.set(failures > 0 ? 1 : 0)
+    state.meters.requests?.circuit.set(failures > 0 ? 1 : 0)
   }
 
   /// Says loudly that the server will take nothing; waits for another credential. False when the sink is to stop.
@@ -299,8 +299,8 @@ final class NetworkSink: Sendable {
       let body = format.encode(batch, group)
       let began = Clock.monotonic()
       let answer = await transport.send(body, items: group.count, attempt: attempt)
-      state.meters.latency.record(UInt64(max(0, Clock.monotonic() - began)))
-      state.meters.bytes.add(UInt64(body.count))
+      state.meters.requests?.latency.record(UInt64(max(0, Clock.monotonic() - began)))
+      state.meters.requests?.bytes.add(UInt64(body.count))
       switch format.judge(answer, items: group.count) {
       case .stored: round.stored += UInt64(group.count)
       case .items(let verdicts): settle(group, verdicts, &round)
@@ -342,11 +342,11 @@ final class NetworkSink: Sendable {
       say(problem)
       guard await pause(.seconds(1)) else { return false }
     }
-    if state.meters.deadLetters.value == 0 {
+    if state.status.deadLetters == 0 {
       logger.warning(
         "log sink '\(state.name)' refused a record (\(refused[0].1)); such records go to '\(deadLetter.path)'")
     }
-    state.meters.deadLetters.add(UInt64(refused.count))
+    state.meters.requests?.deadLetters.add(UInt64(refused.count))
     return true
   }
 

@@ -4,33 +4,30 @@ import Logging
 import NIOCore
 import NIOHTTP1
 import Secrets
+import Synchronization
 import Telemetry
 import Threads
 import Vocabulary
 
-/// How often change actions worked, by kind.
-struct ActionCounters: Sendable {
-  private let counters: [String: (done: Counter, failed: Counter)]
+/// How often change actions worked, by kind; counters are made when first needed.
+final class ActionCounters: Sendable {
+  private let metrics: MetricRegistry
+  private let counters = Mutex<[String: Counter]>([:])
 
-  init(_ metrics: MetricRegistry) {
-    let name = "outrider_secret_actions_total"
-    let help = "Change actions that were tried, by kind and outcome."
-    counters = Dictionary(
-      uniqueKeysWithValues: ["signal", "restart", "exec", "http"].map { kind in
-        let label = Label("action", kind)
-        return (
-          kind,
-          (
-            metrics.counter(name, help, [label, Label("outcome", "done")]),
-            metrics.counter(name, help, [label, Label("outcome", "failed")])
-          )
-        )
-      })
-  }
+  init(_ metrics: MetricRegistry) { self.metrics = metrics }
 
   func count(_ action: ChangeAction, done: Bool) {
-    guard let pair = counters[action.kind] else { return }
-    (done ? pair.done : pair.failed).add()
+    let outcome = done ? "done" : "failed"
+    let counter = counters.withLock { counters in
+      let key = action.kind + outcome
+      if let counter = counters[key] { return counter }
+      let counter = metrics.counter(
+        "outrider_secret_actions_total", "Change actions that were tried, by kind and outcome.",
+        [Label("action", action.kind), Label("outcome", outcome)])
+      counters[key] = counter
+      return counter
+    }
+    counter.add()
   }
 }
 
