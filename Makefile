@@ -17,7 +17,7 @@ FILTER ?=
 SCENARIO ?=
 
 .PHONY: help build static test test-swift test-servers test-scenarios sanitize fuzz check lint format gate bench \
-  bench-check bench-overhead bench-secrets demo clean setup-build setup-test setup-bench setup-fuzz FORCE
+  bench-check bench-overhead bench-secrets bench-logs demo clean setup-build setup-test setup-bench setup-fuzz FORCE
 .DEFAULT_GOAL := build
 
 help: ## This list
@@ -103,6 +103,9 @@ bench-overhead: build setup-bench ## outrider_overhead_seconds beside what is me
 
 bench-secrets: build setup-test ## Secrets beside `bao agent`: start, exec mode, a revoked token, memory (ROUNDS=7)
 	OUTRIDER=$(CURDIR)/dist/outrider .venv/bin/python Benchmarks/secrets/compare.py
+
+bench-logs: build setup-bench ## Logs beside rsyslog, the OpenTelemetry Collector and, by BENCH="--fluent-bit PATH", Fluent Bit
+	OUTRIDER=$(CURDIR)/dist/outrider .venv/bin/python Benchmarks/logs/compare.py $(BENCH)
 
 demo: ## A shop, a service that fails now and then, and Outrider between them (KEEP=1 leaves it up)
 	@dev/demo.sh

