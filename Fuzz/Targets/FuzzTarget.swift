@@ -40,6 +40,7 @@ package struct FuzzTarget: Sendable {
     FuzzTarget(name: "traceparent", check: ObservingTargets.traceparent),
     FuzzTarget(name: "access_format", check: ObservingTargets.accessFormat),
     FuzzTarget(name: "vault_reply", check: SecretTargets.vaultReply),
+    FuzzTarget(name: "template", check: TemplateTargets.blocks),
     FuzzTarget(name: "configuration", check: ConfigurationTarget.check),
     FuzzTarget(name: "manifest", check: InjectionTargets.manifest),
     FuzzTarget(name: "admission_review", check: InjectionTargets.review),

@@ -18,6 +18,10 @@ final class ConfigurationDecoder {
   var extraFiles: [String] = []
   var secretNames: Set<String> = []
   var acceptsAnySecret = false
+  /// What templates may ask for by path, and what they ask for and nobody declared.
+  var storesInPlay: [SecretStoreConfiguration] = []
+  var valuesInPlay: [SecretValueConfiguration] = []
+  var impliedValues: [SecretValueConfiguration] = []
   /// What was decoded of `secrets`, for references to whole secrets.
   var decodedSecrets = SecretsConfiguration()
 

@@ -17,7 +17,26 @@ package struct ConfigurationImage: Sendable, Equatable {
     return bytes
   }
 
-  init() {}
+  package init() {}
+
+  /// What is kept beside the configuration, by name: it stands among the files under names that no file has.
+  package var extras: [String: [UInt8]] {
+    get {
+      Dictionary(
+        uniqueKeysWithValues: files.filter { $0.key.hasPrefix("\0") }.map { (String($0.key.dropFirst()), $0.value) })
+    }
+    set {
+      files = files.filter { !$0.key.hasPrefix("\0") }
+      for (name, bytes) in newValue { files["\0" + name] = bytes }
+    }
+  }
+
+  /// The configuration alone; nil when there is none.
+  package var configuration: ConfigurationImage? {
+    var image = self
+    image.extras = [:]
+    return image.files.isEmpty ? nil : image
+  }
 
   /// Nil when the bytes are no image.
   package init?(_ bytes: [UInt8]) {

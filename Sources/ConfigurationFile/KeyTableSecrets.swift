@@ -121,6 +121,7 @@ extension KeyTable {
     .key("mode", .mode, "\"0600\"", "Permission bits."),
     .key("owner", .text, nil, "A user name or number."),
     .key("group", .text, nil, "A group name or number."),
+    .key("set", .text, nil, "Files of the same directory with the same name here switch together."),
     change,
   ]
 }

@@ -27,6 +27,34 @@ extension ConfigurationDecoder {
     return socket
   }
 
+  func fileSet(_ view: TreeView) -> String? {
+    guard let name = view.text else { return nil }
+    let isName = name.utf8.allSatisfy { byte in
+      (0x30...0x39).contains(byte) || (0x41...0x5A).contains(byte) || (0x61...0x7A).contains(byte) || byte == 0x2D
+        || byte == 0x5F
+    }
+    guard isName, (1...64).contains(name.utf8.count) else {
+      view.error("`\(view.path)` is not a name", "write up to 64 letters, digits, `-` and `_`, for example `set: web`")
+      return nil
+    }
+    return name
+  }
+
+  /// One link switches them, so they are in one directory.
+  func checkSets(_ view: TreeView) {
+    var places: [String: String] = [:]
+    for element in view.elements {
+      guard let name = element["set"].text, let path = element["path"].filePath else { continue }
+      let directory = FilePath.directory(of: path)
+      if let known = places[name], known != directory {
+        element["path"].error(
+          "the files of the set `\(PlainText.shown(name))` are in \(known) and in \(directory)",
+          "put them into one directory, or give them two names")
+      }
+      places[name] = places[name] ?? directory
+    }
+  }
+
   func changeActions(_ view: TreeView) -> [ChangeAction] {
     var actions: [ChangeAction] = []
     let timeout = view["timeout"].duration ?? .seconds(30)

@@ -12,10 +12,13 @@ extension ConfigurationDecoder {
     secrets.stores = view["stores"].entries.compactMap { store($0.key, $0.value) }
     let storeNames = view["stores"].entries.map(\.key)
     secrets.values = written.compactMap { value($0.key, $0.mark, $0.value, secrets.stores, storeNames) }
+    (storesInPlay, valuesInPlay) = (secrets.stores, secrets.values)
     secrets.files = view["files"].elements.compactMap(file)
+    secrets.values += impliedValues
     secrets.sharedMemory = sharedMemory(view["shared_memory"])
     secrets.socket = secretSocket(view["socket"])
     checkPaths(view["files"])
+    checkSets(view["files"])
     checkTokens(secrets)
     return secrets
   }
@@ -226,37 +229,52 @@ extension ConfigurationDecoder {
       return nil
     }
     guard let path = view["path"].filePath else { return nil }
-    guard let content = key == "template_file" ? templateFile(view[key]) : declared(view[key]) else { return nil }
-    if content.parts.contains(where: { if case .literal(let text) = $0 { text.contains("{{") } else { false } }) {
-      view[key].error(
-        "template blocks (`{{ … }}`) are part of the contract but not in this version",
-        "use `${secrets.NAME.FIELD}`")
+    var file = SecretFileConfiguration(path: path, content: SecretTemplate(parts: []))
+    if key == "template_file" {
+      guard takeTemplateFile(view[key], &file) else { return nil }
+    } else if let raw = view[key].node?.scalar?.raw, BlockTemplate.isNeeded(for: raw) {
+      guard let blocks = blocks(raw, at: view[key]) else { return nil }
+      file.blocks = blocks
+    } else {
+      guard let content = declared(view[key]) else { return nil }
+      file.content = content
     }
-    var file = SecretFileConfiguration(path: path, content: content)
     if let mode = view["mode"].text { UInt32(mode, radix: 8).assign(to: &file.mode) }
     file.owner = view["owner"].text
     file.group = view["group"].text
+    file.set = fileSet(view["set"])
     file.onChange = changeActions(view["on_change"])
     return file
   }
 
-  private func templateFile(_ view: TreeView) -> SecretTemplate? {
-    guard let path = view.filePath else { return nil }
+  /// False when it is wrong, which was reported.
+  private func takeTemplateFile(_ view: TreeView, _ file: inout SecretFileConfiguration) -> Bool {
+    guard let path = view.filePath else { return false }
     switch files.bytes(of: path, limit: 1 << 20) {
     case .failure(let failure):
       view.error("`\(view.path)`: cannot read \(path): \(failure.reason)", failure.wayOut)
-      return nil
+      return false
     case .success(let bytes):
       extraFiles.append(path)
+      let text = String(decoding: bytes, as: UTF8.self)
+      if BlockTemplate.isNeeded(for: text) {
+        let index = report.add(
+          file: SourceFile(
+            name: path, directory: FilePath.directory(of: path),
+            lines: Self.lines(text)))
+        file.blocks = blocks(text, at: view, file: index)
+        return file.blocks != nil
+      }
       do throws(SecretTemplate.Problem) {
-        let template = try SecretTemplate.parse(String(decoding: bytes, as: UTF8.self)) { name in
+        let template = try SecretTemplate.parse(text) { name in
           input.environment[name].map { .value($0) } ?? .unset
         }
         checkReferences(template, at: view)
-        return template
+        file.content = template
+        return true
       } catch {
         view.error("`\(view.path)`: \(path), character \(error.offset + 1): \(error.message)", error.wayOut)
-        return nil
+        return false
       }
     }
   }

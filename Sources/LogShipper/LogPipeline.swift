@@ -22,6 +22,7 @@ package final class LogPipeline: Sendable {
   private let sinks: SinkSet
   private let intake: IntakeQueue
   private let served: HTTPIntake
+  private let redactions = Mutex(RedactionMemory())
 
   /// Makes the directories and opens the spool. Throws when a directory or a TLS file cannot be used.
   package convenience init(
@@ -137,10 +138,15 @@ package final class LogPipeline: Sendable {
     served.adopt(prepared.configuration.sources)
   }
 
-  /// Current and previous secret values to redact; replaces the former set. Values shorter than four bytes are ignored.
+  /// Current secret values to redact; former ones of the same names stay sought. The arrays are zeroed. Values shorter than
+  /// four bytes are ignored.
   package func setRedactions(_ values: [(name: String, value: [UInt8])]) {
-    let redactor = Redactor(values: values)
-    context.redactor.withLock { $0 = redactor.isEmpty ? nil : redactor }
+    redactions.withLock { memory in
+      memory.learn(values)
+      let redactor = Redactor(patterns: memory.patterns)
+      context.redactor.withLock { $0 = redactor.isEmpty ? nil : redactor }
+    }
+    for value in values { value.value.erase() }
   }
 
   /// Takes ownership of the descriptors (dups of the read ends of the app's pipes); -1 for none.

@@ -1,5 +1,6 @@
 import Glibc
 import Secrets
+import Vocabulary
 
 /// A store on this machine: an age file, a directory of files or the environment.
 struct LocalStore: Sendable {
@@ -60,17 +61,23 @@ struct LocalStore: Sendable {
     for key in keys {
       let place = "\(path)/\(key)"
       guard PlainFile.isDirectory(place) else {
-        secrets[key] = ["value": SecretBytes(try PlainFile.read(place))]
+        secrets[key] = ["value": try read(place)]
         continue
       }
       var fields: [String: SecretBytes] = [:]
       for field in try PlainFile.list(place) where !PlainFile.isDirectory("\(place)/\(field)") {
-        fields[field] = SecretBytes(try PlainFile.read("\(place)/\(field)"))
+        fields[field] = try read("\(place)/\(field)")
       }
       guard !fields.isEmpty else { throw FileFailure("\(place) holds no file; a secret has one file for each field") }
       secrets[key] = fields
     }
     return secrets
+  }
+
+  private static func read(_ path: String) throws(FileFailure) -> SecretBytes {
+    let bytes = try PlainFile.read(path)
+    defer { bytes.erase() }
+    return SecretBytes(bytes)
   }
 
   private static func environment(_ keys: [String]) throws(FileFailure) -> [String: [String: SecretBytes]] {

@@ -1,4 +1,5 @@
 import Glibc
+import Vocabulary
 
 /// What went wrong with a file, with its path and the way out. Never holds content.
 package struct FileFailure: Error, Equatable, CustomStringConvertible {
@@ -33,18 +34,18 @@ enum PlainFile {
     let file = open(path, O_RDONLY | O_CLOEXEC)
     guard file >= 0 else { throw .system("read", path, errno) }
     defer { close(file) }
-    var bytes: [UInt8] = []
+    var text = ErasingText()
     var buffer = [UInt8](repeating: 0, count: 65536)
-    defer { for index in buffer.indices { buffer[index] = 0 } }
+    defer { buffer.erase() }
     while true {
       let count = Glibc.read(file, &buffer, buffer.count)
-      if count == 0 { return bytes }
+      if count == 0 { return text.bytes }
       if count < 0 {
         if errno == EINTR { continue }
         throw .system("read", path, errno)
       }
-      bytes += buffer[..<count]
-      guard bytes.count <= limit else { throw FileFailure("\(path) is larger than 16 MiB") }
+      text.append(buffer[..<count])
+      guard text.bytes.count <= limit else { throw FileFailure("\(path) is larger than 16 MiB") }
     }
   }
 
@@ -71,14 +72,42 @@ enum PlainFile {
   static func list(_ path: String) throws(FileFailure) -> [String] {
     guard let directory = opendir(path) else { throw .system("read the directory", path, errno) }
     defer { closedir(directory) }
+    return names(directory).filter { !$0.hasPrefix(".") }.sorted()
+  }
+
+  /// Hidden names in a directory; none when it cannot be read.
+  static func hiddenNames(_ path: String) -> [String] {
+    guard let directory = opendir(path) else { return [] }
+    defer { closedir(directory) }
+    return names(directory).filter { $0.hasPrefix(".") && $0 != "." && $0 != ".." }
+  }
+
+  private static func names(_ directory: OpaquePointer) -> [String] {
     var names: [String] = []
     while let entry = readdir(directory) {
       let name = withUnsafePointer(to: &entry.pointee.d_name) {
         $0.withMemoryRebound(to: CChar.self, capacity: 256) { String(cString: $0) }
       }
-      if !name.hasPrefix(".") { names.append(name) }
+      names.append(name)
     }
-    return names.sorted()
+    return names
+  }
+
+  /// Whether the file has these octets; nothing of it is left in memory.
+  static func holds(_ path: String, _ bytes: [UInt8]) -> Bool {
+    let file = open(path, O_RDONLY | O_CLOEXEC)
+    guard file >= 0 else { return false }
+    defer { close(file) }
+    var buffer = [UInt8](repeating: 0, count: Swift.min(bytes.count, 65536) + 1)
+    defer { buffer.erase() }
+    var at = 0
+    while true {
+      let count = Glibc.read(file, &buffer, buffer.count)
+      if count < 0, errno == EINTR { continue }
+      if count <= 0 { return count == 0 && at == bytes.count }
+      guard at + count <= bytes.count, buffer[..<count].elementsEqual(bytes[at..<(at + count)]) else { return false }
+      at += count
+    }
   }
 
   /// Replaces `path` by a new file: an exclusive temporary in the same directory, mode and owner before content,
@@ -108,6 +137,11 @@ enum PlainFile {
     try write(file, bytes, path)
     guard fsync(file) == 0, rename(temporary, path) == 0 else { throw .system("write", path, errno) }
     isDone = true
+    synchronize(directory)
+  }
+
+  /// Has a directory's entries on the disk.
+  static func synchronize(_ directory: String) {
     let folder = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
     if folder >= 0 {
       fsync(folder)

@@ -1,3 +1,5 @@
+import CLinux
+import Glibc
 import Logging
 import Resilience
 import Secrets
@@ -11,24 +13,63 @@ extension SecretAgent {
     changes.ring()
   }
 
-  /// The file's first content under this agent. Its actions when the app may know another: the file was there, with
-  /// other content, or this agent follows another.
-  func deliverFirst(_ index: Int) throws -> [ChangeAction] {
-    let file = configuration.files[index]
+  /// Directories of files with secrets that are not in memory, each once.
+  func warnOfDisks() {
+    let secret = configuration.files.filter { !$0.secretNames.isEmpty }
+    let directories = Set(secret.map { PlainFile.parent(of: absolute($0.path)) })
+    for directory in directories.sorted() where outrider_is_memory_file_system(directory) == 0 {
+      logger.warning("secrets.files: \(directory) is on a disk; a directory on a tmpfs (/run, /dev/shm) is not")
+    }
+  }
+
+  /// The first content of every file under this agent. Their actions when the app may know another: the file was there,
+  /// with other content, or this agent follows another.
+  func deliverFirst(keepGoing: Bool = false) throws -> [ChangeAction] {
+    var actions: [ChangeAction] = []
+    guard let delivery = state.withLock({ $0.delivery }) else { return [] }
     let optional = Set(configuration.values.filter { !$0.required }.map(\.name))
-    let isWaiting = file.content.references.contains { optional.contains($0.name) && book.fields($0.name) == nil }
-    if isWaiting {
-      logger.warning("\(file.path) is not written yet: \(book.reason(file.content) ?? "a secret is missing")")
-      return []
+    for unit in delivery.units {
+      let files = unit.map { configuration.files[$0] }
+      let names = files.reduce(into: Set<String>()) { $0.formUnion($1.secretNames) }
+      if let missing = names.sorted().first(where: { optional.contains($0) && book.fields($0) == nil }) {
+        logger.warning("\(files[0].path) is not written yet: the secret `\(missing)` is missing")
+        continue
+      }
+      let present = Set(unit.filter { PlainFile.signature(absolute(configuration.files[$0].path)) != nil })
+      do {
+        let changed = try deliver(unit, delivery)
+        for index in changed where present.contains(index) || inheritance != nil {
+          actions += configuration.files[index].onChange
+        }
+      } catch {
+        guard keepGoing else { throw error }
+        logger.error("\(error)")
+      }
     }
-    let wasThere = PlainFile.signature(absolute(file.path)) != nil
-    do {
-      let bytes = try book.render(file.content)
-      let isWritten = try state.withLock({ $0.delivery })?.deliver(index, bytes) ?? false
-      return isWritten && (wasThere || inheritance != nil) ? file.onChange : []
-    } catch let error as SecretTemplateError {
-      throw SecretStartError(description: "\(file.path): \(error)")
+    return actions
+  }
+
+  /// Writes a unit; the indices of files whose content is new. The error names the file.
+  private func deliver(_ unit: [Int], _ delivery: FileDelivery) throws -> [Int] {
+    var texts: [[UInt8]] = []
+    defer { for text in texts { text.erase() } }
+    for index in unit {
+      do {
+        texts.append(try render(index))
+      } catch let error as BlockTemplate.Problem {
+        throw SecretStartError(description: "\(configuration.files[index].path): the template's \(error)")
+      } catch {
+        throw SecretStartError(description: "\(configuration.files[index].path): \(error)")
+      }
     }
+    return try delivery.deliver(unit, texts)
+  }
+
+  /// A file's content, which is the caller's to erase.
+  private func render(_ index: Int) throws -> [UInt8] {
+    let file = configuration.files[index]
+    guard let blocks = file.blocks else { return try book.render(file.content) }
+    return try book.render(blocks) { name in getenv(name).map { String(cString: $0) } }
   }
 
   func deliverChanges() async {
@@ -68,14 +109,18 @@ extension SecretAgent {
     var actions: [ChangeAction] = []
     var failures: [String] = []
     for value in configuration.values where names.contains(value.name) { actions += value.onChange }
-    for (index, file) in configuration.files.enumerated()
-    where file.content.references.contains(where: { names.contains($0.name) }) {
+    guard let delivery = state.withLock({ $0.delivery }) else { return (actions, failures) }
+    for unit in delivery.units
+    where unit.contains(where: { !configuration.files[$0].secretNames.isDisjoint(with: names) }) {
+      let secrets = unit.reduce(into: Set<String>()) { $0.formUnion(configuration.files[$1].secretNames) }
+      var failure: String?
       do {
-        let bytes = try book.render(file.content)
-        if try state.withLock({ $0.delivery })?.deliver(index, bytes) == true { actions += file.onChange }
+        for index in try deliver(unit, delivery) { actions += configuration.files[index].onChange }
       } catch {
-        failures.append("\(file.path): \(error)")
+        failure = "\(error)"
       }
+      ledger.note("file \(configuration.files[unit[0]].path)", of: secrets, failure)
+      if let failure { failures.append(failure) }
     }
     return (actions, failures)
   }
@@ -84,8 +129,16 @@ extension SecretAgent {
     while !Task.isCancelled {
       try? await Task.sleep(for: timings.watch)
       if Task.isCancelled { return }
-      state.withLock { $0.delivery }?.restore(logger)
+      state.withLock { $0.delivery }?.restore(logger) { try render($0) }
       outlets.memory.update(stale: isStale)
     }
+  }
+}
+
+extension SecretsConfiguration {
+  /// Names of the secrets whose change leads to an action.
+  func secrets(with action: ChangeAction) -> Set<String> {
+    let direct = values.filter { $0.onChange.contains(action) }.map(\.name)
+    return files.filter { $0.onChange.contains(action) }.reduce(into: Set(direct)) { $0.formUnion($1.secretNames) }
   }
 }

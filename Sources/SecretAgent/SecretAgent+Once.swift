@@ -12,21 +12,23 @@ extension SecretAgent {
     case late(String)
     /// Waiting does not heal it.
     case failed(String)
+
+    var isWritten: Bool { if case .written = self { true } else { false } }
   }
 
-  /// Fetches every value, writes every file and ends. Files stay, and so do leases and tokens: the app uses them. When it
-  /// fails, no file of this run is left half done; those that were written before the failure stay.
+  /// Fetches every value, writes every file and ends. Files stay, and so do leases with the tokens that they hang on: the app
+  /// uses them. When it fails, everything leased is given back, and no file of this run is left half done; those that were written before the failure stay.
   package func renderOnce(within limit: Duration) async -> OnceOutcome {
     let outcome: OnceOutcome
     do {
       try await prepare(within: limit)
-      for index in configuration.files.indices { _ = try deliverFirst(index) }
+      _ = try deliverFirst()
       outcome = .written(state.withLock { $0.delivery }?.paths.count ?? 0)
     } catch {
       outcome = isWaiting ? .late("\(error)") : .failed("\(error)")
     }
     let left = await end()
-    for vault in left.vaults.values { await vault.close() }
+    for vault in left.vaults.values { await vault.close(leavingLeases: outcome.isWritten) }
     book.forget()
     return outcome
   }

@@ -33,6 +33,7 @@ package final class SecretAgent: Sendable {
   /// What an earlier agent left to this one.
   let inheritance: SecretInheritance?
   let baseDirectory: String
+  let logins: KeptLogins?
   let outlets: SecretOutlets
   private let metrics: MetricRegistry
   private let group: any EventLoopGroup
@@ -52,20 +53,21 @@ package final class SecretAgent: Sendable {
   /// is logged every five seconds.
   package convenience init(
     configuration: SecretsConfiguration, baseDirectory: String, metrics: MetricRegistry, group: any EventLoopGroup,
-    logger: Logger, inheritance: SecretInheritance? = nil, onWait: (@Sendable (String) -> Void)? = nil,
-    onAction: @escaping @Sendable (ChangeAction) async -> Bool
+    logger: Logger, inheritance: SecretInheritance? = nil, logins: KeptLogins? = nil,
+    onWait: (@Sendable (String) -> Void)? = nil, onAction: @escaping @Sendable (ChangeAction) async -> Bool
   ) {
     self.init(
       configuration: configuration, baseDirectory: baseDirectory, metrics: metrics, group: group, logger: logger,
-      inheritance: inheritance, timings: AgentTimings(), onWait: onWait, onAction: onAction)
+      inheritance: inheritance, timings: AgentTimings(), logins: logins, onWait: onWait, onAction: onAction)
   }
 
   init(
     configuration: SecretsConfiguration, baseDirectory: String, metrics: MetricRegistry, group: any EventLoopGroup,
     logger: Logger, inheritance: SecretInheritance? = nil, timings: AgentTimings,
-    onWait: (@Sendable (String) -> Void)? = nil,
+    logins: KeptLogins? = nil, onWait: (@Sendable (String) -> Void)? = nil,
     onAction: @escaping @Sendable (ChangeAction) async -> Bool
   ) {
+    self.logins = logins
     self.configuration = configuration
     self.baseDirectory = baseDirectory
     self.metrics = metrics
@@ -81,6 +83,10 @@ package final class SecretAgent: Sendable {
       ?? SecretOutlets(book: book, ledger: ledger, metrics: metrics, group: group, logger: logger)
     runner = ActionRunner(
       retry: timings.retry, logger: logger,
+      onOutcome: { [ledger] action, failures in
+        let reason = failures == 0 ? nil : "the change action \(action) failed \(failures) times and is tried again"
+        ledger.note("action \(action)", of: configuration.secrets(with: action), reason)
+      },
       onAction: ActionDriver(group: group, counters: outlets.actions, logger: logger, others: onAction).run)
     polls = Dictionary(configuration.values.map { ($0.name, Doorbell()) }) { first, _ in first }
   }
@@ -110,8 +116,8 @@ package final class SecretAgent: Sendable {
 
   /// Writes every file, tells the app of what is new to it, and goes on with what changes.
   func begin() async throws {
-    var actions: [ChangeAction] = []
-    for index in configuration.files.indices { actions += try deliverFirst(index) }
+    warnOfDisks()
+    var actions = try deliverFirst()
     try openOutlets()
     let names = state.withLock { state in
       defer { state.pending = [] }
@@ -251,7 +257,7 @@ package final class SecretAgent: Sendable {
   private func login(_ vault: VaultConfiguration, _ name: String) throws -> OpenVault {
     let store = try VaultStore(
       name: name, configuration: vault, group: group, timings: timings, book: book, logger: logger,
-      metrics: VaultMetrics(metrics, store: name),
+      metrics: VaultMetrics(metrics, store: name), logins: logins,
       absolute: { [baseDirectory] in $0.hasPrefix("/") ? $0 : "\(baseDirectory)/\($0)" })
     return OpenVault(configuration: vault, store: store, life: Task { await store.run() })
   }

@@ -10,10 +10,10 @@ struct OpenVault: Sendable {
   /// Keeps the token alive.
   let life: Task<Void, Never>
 
-  func close() async {
+  func close(leavingLeases: Bool = false) async {
     life.cancel()
     await life.value
-    await store.close()
+    await store.close(leavingLeases: leavingLeases)
   }
 }
 
@@ -27,6 +27,7 @@ package struct SecretInheritance: Sendable {
   let vaults: [String: OpenVault]
   /// Absolute paths.
   let files: Set<String>
+  let sets: Set<FileSet>
   let pending: Set<String>
   let actions: [ChangeAction]
   let values: SecretBook.Checkpoint
@@ -58,7 +59,8 @@ extension SecretAgent {
     let left = await end()
     return SecretInheritance(
       book: book, ledger: ledger, outlets: outlets, configuration: configuration, vaults: left.vaults,
-      files: left.delivery?.paths ?? [], pending: left.pending, actions: left.actions, values: book.checkpoint())
+      files: left.delivery?.paths ?? [], sets: left.delivery?.sets ?? [], pending: left.pending, actions: left.actions,
+      values: book.checkpoint())
   }
 
   /// Takes over. Values that are new, or come from elsewhere, are waited for, at most `limit`. When it throws, nothing
@@ -72,6 +74,7 @@ extension SecretAgent {
       for (name, vault) in left.vaults where inheritance?.vaults[name]?.store !== vault.store { await vault.close() }
       if let inheritance {
         for path in (left.delivery?.paths ?? []).subtracting(inheritance.files) { unlink(path) }
+        for set in (left.delivery?.sets ?? []).subtracting(inheritance.sets) { set.remove() }
         book.restore(inheritance.values)
       }
       throw error
@@ -80,6 +83,7 @@ extension SecretAgent {
     let (vaults, names) = state.withLock { ($0.vaults, $0.names) }
     for (name, vault) in inheritance.vaults where vaults[name]?.store !== vault.store { await vault.close() }
     for path in inheritance.files.subtracting(configuration.files.map { absolute($0.path) }) { unlink(path) }
+    for set in inheritance.sets.subtracting(state.withLock { $0.delivery }?.sets ?? []) { set.remove() }
     ledger.keep(names)
     await keepLeases()
   }
@@ -103,9 +107,7 @@ extension SecretAgent {
     for store in configuration.stores {
       do { try open(store) } catch { logger.warning("store \(store.name): \(error); the last good values stay in use") }
     }
-    for index in configuration.files.indices {
-      do { _ = try deliverFirst(index) } catch { logger.error("\(error)") }
-    }
+    do { _ = try deliverFirst(keepGoing: true) } catch { logger.error("\(error)") }
     do { try openOutlets() } catch { logger.error("\(error)") }
     await runner.request(inheritance?.actions ?? [])
     let pending = inheritance?.pending ?? []

@@ -43,6 +43,8 @@ final class SecretLedger: Sendable {
     var fetched: Int64?
     var rotated: Int64?
     var error: String?
+    /// Why what follows from it is not done: a file that is not written, a change action that fails.
+    var unfinished: [String: String] = [:]
     var isAttempted = false
     var fetches: Counter
     var errors: Counter
@@ -122,6 +124,11 @@ final class SecretLedger: Sendable {
     }
   }
 
+  /// What follows from secrets is not done for this reason, or nil: is done. `work` tells several works apart.
+  func note(_ work: String, of names: Set<String>, _ reason: String?) {
+    records.withLock { records in for name in names { records[name]?.unfinished[work] = reason } }
+  }
+
   /// Returns true when the error is not the one before.
   @discardableResult
   func failed(_ name: String, _ error: String) -> Bool {
@@ -151,8 +158,9 @@ final class SecretLedger: Sendable {
     let now = SystemTime.now
     guard let record = records.withLock({ $0[name] }) else { return nil }
     let ttl = book.expires(name).map { max(0, $0 - now) }
+    let error = record.error ?? record.unfinished.min { $0.key < $1.key }?.value
     let state: SecretState =
-      switch (book.fields(name), ttl, record.error) {
+      switch (book.fields(name), ttl, error) {
       case (nil, _, _): .missing
       case (_, 0, .some): .expired
       case (_, _, .some): .failing
@@ -161,6 +169,6 @@ final class SecretLedger: Sendable {
     return SecretStatus(
       name: name, store: record.store, source: record.source, state: state, required: record.required,
       version: book.version(name), age: record.fetched.map { now - $0 }, ttl: ttl,
-      lastRotation: record.rotated, lastError: record.error)
+      lastRotation: record.rotated, lastError: error)
   }
 }

@@ -2,6 +2,20 @@ import NIOHTTP1
 import Secrets
 import Vocabulary
 
+/// Secret ids that were unwrapped, kept for workers to come: nobody can unwrap them again.
+package struct KeptLogins: Sendable {
+  /// By the name of the store.
+  package var known: @Sendable (String) -> [UInt8]?
+  package var keep: @Sendable (String, [UInt8]) -> Void
+
+  package init(
+    known: @escaping @Sendable (String) -> [UInt8]?, keep: @escaping @Sendable (String, [UInt8]) -> Void
+  ) {
+    self.known = known
+    self.keep = keep
+  }
+}
+
 /// The ways to log in. Credential files are read at every login and never deleted.
 extension VaultStore {
   func authenticate() async throws(VaultFailure) -> VaultToken {
@@ -43,6 +57,7 @@ extension VaultStore {
   private func unwrap(
     _ wrapping: SecretBytes, _ mount: String, _ expected: String?
   ) async throws(VaultFailure) -> SecretBytes {
+    if unwrapped == nil { unwrapped = logins?.known(name).flatMap(Self.unwrapped) }
     if let unwrapped, unwrapped.wrapping == wrapping { return unwrapped.secretID }
     let place: JSONNode
     do throws(VaultFailure) {
@@ -62,12 +77,19 @@ extension VaultStore {
     } catch {
       throw Self.spent(error)
     }
-    guard let secret = reply["data"]?["secret_id"]?.string else {
+    guard let secret = reply["data"]?["secret_id"], secret.isText else {
       throw .tampered("what was wrapped is no secret id; have a new one wrapped")
     }
     let bytes = SecretBytes(secret)
     unwrapped = (wrapping, bytes)
+    logins?.keep(name, wrapping.copy() + [0x0A] + bytes.copy())
     return bytes
+  }
+
+  /// What was kept: the wrapping token, a line feed and the secret id.
+  private static func unwrapped(_ kept: [UInt8]) -> (wrapping: SecretBytes, secretID: SecretBytes)? {
+    guard let end = kept.firstIndex(of: 0x0A) else { return nil }
+    return (SecretBytes(kept[..<end]), SecretBytes(kept[(end + 1)...]))
   }
 
   private static func spent(_ failure: VaultFailure) -> VaultFailure {

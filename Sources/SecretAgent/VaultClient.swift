@@ -45,6 +45,7 @@ struct VaultClient: Sendable {
       request.body = .bytes(ByteBuffer(bytes: body))
     }
     let (status, bytes) = try await exchange(request)
+    defer { bytes.erase() }
     return try VaultReply.decode(status: status, bytes)
   }
 
@@ -58,8 +59,16 @@ struct VaultClient: Sendable {
       group.addTask {
         do {
           let response = try await http.execute(request, timeout: .nanoseconds(timeout.inNanoseconds))
-          let body = try await response.body.collect(upTo: Self.limit)
-          return .success((Int(response.status.code), Array(body.readableBytesView)))
+          var body = ErasingText(capacity: 4096)
+          for try await piece in response.body {
+            guard body.bytes.count + piece.readableBytes <= Self.limit else {
+              body.bytes.erase()
+              return .failure(.malformed("the reply is larger than 4 MiB"))
+            }
+            body.append(piece.readableBytesView)
+            piece.withUnsafeReadableBytes { $0.erase() }
+          }
+          return .success((Int(response.status.code), body.bytes))
         } catch {
           return .failure(Self.failure(error, timeout))
         }
@@ -75,7 +84,6 @@ struct VaultClient: Sendable {
   }
 
   private static func failure(_ error: any Error, _ timeout: Duration) -> VaultFailure {
-    if error is NIOTooManyBytesError { return .malformed("the reply is larger than 4 MiB") }
     let text = "\(error)"
     if let explanation = ClientTLSConfiguration.explanation(ofError: text) { return .unreachable(explanation) }
     if text.contains("Connection refused") { return .unreachable("connection refused") }

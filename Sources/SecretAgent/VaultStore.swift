@@ -15,6 +15,7 @@ actor VaultStore {
   let logger: Logger
   let absolute: @Sendable (String) -> String
   let book: SecretBook
+  let logins: KeptLogins?
   private let group: any EventLoopGroup
   private let metrics: VaultMetrics
   private(set) var client: VaultClient
@@ -50,8 +51,10 @@ actor VaultStore {
 
   init(
     name: String, configuration: VaultConfiguration, group: any EventLoopGroup, timings: AgentTimings,
-    book: SecretBook, logger: Logger, metrics: VaultMetrics, absolute: @escaping @Sendable (String) -> String
+    book: SecretBook, logger: Logger, metrics: VaultMetrics, logins: KeptLogins? = nil,
+    absolute: @escaping @Sendable (String) -> String
   ) throws(FileFailure) {
+    self.logins = logins
     self.name = name
     self.address = configuration.address
     self.configuration = configuration
@@ -281,9 +284,11 @@ actor VaultStore {
 
   // MARK: The end
 
-  /// Gives back what was leased, within three seconds, and forgets the token.
-  func close() async {
-    if configuration.revokesAtStop, token != nil {
+  /// Gives back what was leased, within three seconds, and forgets the token. What is left in use stays, and so does the
+  /// token that it hangs on: leases, and certificates, which a mount may revoke with their lease.
+  func close(leavingLeases: Bool = false) async {
+    let isInUse = leavingLeases && (leases.values.contains { $0.id != nil } || !certificates.isEmpty)
+    if configuration.revokesAtStop, token != nil, !isInUse {
       await withTaskGroup(of: Void.self) { group in
         group.addTask { await self.giveBack() }
         group.addTask { try? await Task.sleep(for: .seconds(3)) }

@@ -179,10 +179,14 @@ package struct SecretFileConfiguration: Sendable, Equatable {
   package var path: String
   /// Text with `${secrets.NAME.FIELD}` references.
   package var content: SecretTemplate
+  /// A template with `{{ … }}` blocks, in place of `content`.
+  package var blocks: SecretBlocks? = nil
   package var mode: UInt32 = 0o600
   /// A user name or number; nil = as is.
   package var owner: String? = nil
   package var group: String? = nil
+  /// Files of the same set switch together; they are in one directory.
+  package var set: String? = nil
   package var onChange: [ChangeAction] = []
   package init(path: String, content: SecretTemplate) {
     self.path = path

@@ -1,12 +1,11 @@
 import Synchronization
 package import Vocabulary
 
-/// Current and previous values of every secret by name, with a change stream. TLS contexts, header injection, sink
+/// Current values of every secret by name, with a change stream. TLS contexts, header injection, sink
 /// credentials, delivery and the log redactor read it. Any thread.
 package final class SecretBook: Sendable {
   fileprivate struct Entry {
     var fields: [String: SecretBytes]
-    var previous: [String: SecretBytes] = [:]
     var version: String?
     var expires: Int64?
   }
@@ -39,7 +38,6 @@ package final class SecretBook: Sendable {
       for secret in secrets {
         var entry = state.entries[secret.name] ?? Entry(fields: [:])
         if state.entries[secret.name] == nil || entry.fields != secret.fields {
-          entry.previous = entry.fields
           entry.fields = secret.fields
           changed.append(secret.name)
         }
@@ -60,15 +58,12 @@ package final class SecretBook: Sendable {
 
   package func checkpoint() -> Checkpoint { state.withLock { Checkpoint(entries: $0.entries) } }
 
-  /// Puts the values of a checkpoint back in place of later ones; those stay known as previous ones where there are none.
-  /// Names that the checkpoint has not stay. Followers hear of what changed.
+  /// Puts the values of a checkpoint back in place of later ones. Names that the checkpoint has not stay. Followers hear of what changed.
   package func restore(_ checkpoint: Checkpoint) {
     let (changed, followers) = state.withLock { state in
       var changed: [String] = []
       for (name, old) in checkpoint.entries where state.entries[name]?.fields != old.fields {
-        var entry = old
-        if entry.previous.isEmpty { entry.previous = state.entries[name]?.fields ?? [:] }
-        state.entries[name] = entry
+        state.entries[name] = old
         changed.append(name)
       }
       return (changed.sorted(), state.followers)
@@ -95,16 +90,25 @@ package final class SecretBook: Sendable {
   /// Seconds since 1970.
   package func expires(_ name: String) -> Int64? { state.withLock { $0.entries[name]?.expires } }
 
-  /// The text with values in place, or why it cannot be made. The error names secrets and fields, never values.
+  /// The text with values in place, which is the caller's to erase, or why it cannot be made. The error names secrets and fields, never values.
   package func render(_ template: SecretTemplate) throws(SecretTemplateError) -> [UInt8] {
-    var text: [UInt8] = []
+    var text = ErasingText()
     for part in template.parts {
       switch part {
-      case .literal(let piece): text += piece.utf8
-      case .secret(let reference): text += try value(of: reference)
+      case .literal(let piece): text.append(piece.utf8)
+      case .secret(let reference):
+        let value: [UInt8]
+        do throws(SecretTemplateError) {
+          value = try self.value(of: reference)
+        } catch {
+          text.bytes.erase()
+          throw error
+        }
+        text.append(value)
+        value.erase()
       }
     }
-    return text
+    return text.bytes
   }
 
   /// The text with values in place, or nil when a secret or field is missing; `reason(_:)` tells which.
@@ -113,24 +117,20 @@ package final class SecretBook: Sendable {
   /// Why `resolve` gives nil; nil when it does not.
   package func reason(_ template: SecretTemplate) -> String? {
     do throws(SecretTemplateError) {
-      _ = try render(template)
+      try render(template).erase()
       return nil
     } catch {
       return error.description
     }
   }
 
-  /// Every current and previous value by `NAME.FIELD`, empty ones and certificates (which are public) left out: what a
-  /// log redactor looks for.
+  /// Every value by `NAME.FIELD`, empty ones and certificates (which are public) left out: what a log redactor looks for.
+  /// The arrays are the caller's to erase.
   package func redactions() -> [(name: String, value: [UInt8])] {
     state.withLock { state in
       var values: [(name: String, value: [UInt8])] = []
       for (name, entry) in state.entries {
         for (field, value) in entry.fields where value.count > 0 && !value.isCertificate {
-          values.append(("\(name).\(field)", value.copy()))
-        }
-        for (field, value) in entry.previous
-        where value.count > 0 && entry.fields[field] != value && !value.isCertificate {
           values.append(("\(name).\(field)", value.copy()))
         }
       }
@@ -155,7 +155,11 @@ package final class SecretBook: Sendable {
       throw SecretTemplateError(
         reference, "secret `\(reference.name)` is not there (yet): see `outrider status`")
     }
-    for filter in filters { value = try SecretFilter.apply(filter, to: value, of: reference) }
+    for filter in filters {
+      let before = value
+      defer { before.erase() }
+      value = try SecretFilter.apply(filter, to: before, of: reference)
+    }
     return value
   }
 }
@@ -187,16 +191,20 @@ package enum SecretFilter {
     switch filter {
     case "base64d":
       let text = trim(value)
+      defer { text.erase() }
       guard let bytes = Base64Text.decode(text, padded: true) ?? Base64Text.decode(text) else {
         throw SecretTemplateError(reference, "the value is not base64")
       }
       return bytes
     case "json":
-      guard let text = String(validating: value, as: UTF8.self) else {
+      guard value.withUnsafeBytes({ UTF8Octets.isText($0) }) else {
         throw SecretTemplateError(reference, "the value is not UTF-8, so it has no JSON form; use it without `|json`")
       }
-      return Array(JSONNode.quote(text).utf8)
-    case "urlencode": return value.flatMap(percent)
+      return JSONNode.quote(value)
+    case "urlencode":
+      var text = ErasingText(capacity: value.count * 3)
+      for byte in value { text.append(percent(byte)) }
+      return text.bytes
     case "trim": return trim(value)
     case "upper": return value.map { (0x61...0x7A).contains($0) ? $0 - 32 : $0 }
     default:
@@ -208,7 +216,7 @@ package enum SecretFilter {
     let isSpace = { (byte: UInt8) in byte == 0x20 || (0x09...0x0D).contains(byte) }
     let start = value.drop(while: isSpace)
     guard let end = start.lastIndex(where: { !isSpace($0) }) else { return [] }
-    return Array(start[...end])
+    return start[...end].map { $0 }
   }
 
   /// RFC 3986 section 2.3: everything but unreserved characters is escaped.

@@ -1,4 +1,5 @@
 import Glibc
+package import Vocabulary
 
 /// A secret value in memory of its own that is zeroed when the last reference goes. Copies that callers take are theirs
 /// to forget; printing one shows its length only.
@@ -11,7 +12,24 @@ package final class SecretBytes: Sendable, Equatable, CustomStringConvertible {
     memory.copyBytes(from: bytes)
   }
 
-  package convenience init(_ text: String) { self.init(Array(text.utf8)) }
+  package convenience init(_ text: String) { self.init(text.utf8) }
+
+  /// A scalar of a reply as text, anything else as JSON. What is hidden leaves no copy.
+  package convenience init(_ node: JSONNode) {
+    if case .hidden(let hidden) = node {
+      self.init(of: hidden)
+    } else {
+      self.init(node.text)
+    }
+  }
+
+  private init(of hidden: HiddenText) {
+    memory = hidden.withBytes { bytes in
+      let memory = UnsafeMutableRawBufferPointer.allocate(byteCount: bytes.count, alignment: 1)
+      memory.copyMemory(from: bytes)
+      return memory
+    }
+  }
 
   deinit {
     if let base = memory.baseAddress { explicit_bzero(base, memory.count) }
@@ -22,35 +40,8 @@ package final class SecretBytes: Sendable, Equatable, CustomStringConvertible {
   package func copy() -> [UInt8] { Array(memory) }
   package var description: String { "<\(memory.count) secret bytes>" }
 
-  /// Well-formed UTF-8 (Unicode 15, table 3-7).
-  package var isText: Bool {
-    withBytes { bytes in
-      var at = 0
-      while at < bytes.count {
-        let lead = bytes[at]
-        let (length, low, high): (Int, UInt8, UInt8)
-        switch lead {
-        case 0..<0x80: (length, low, high) = (1, 0, 0)
-        case 0xC2...0xDF: (length, low, high) = (2, 0x80, 0xBF)
-        case 0xE0: (length, low, high) = (3, 0xA0, 0xBF)
-        case 0xED: (length, low, high) = (3, 0x80, 0x9F)
-        case 0xE1...0xEF: (length, low, high) = (3, 0x80, 0xBF)
-        case 0xF0: (length, low, high) = (4, 0x90, 0xBF)
-        case 0xF1...0xF3: (length, low, high) = (4, 0x80, 0xBF)
-        case 0xF4: (length, low, high) = (4, 0x80, 0x8F)
-        default: return false
-        }
-        guard at + length <= bytes.count else { return false }
-        if length > 1 {
-          guard (low...high).contains(bytes[at + 1]),
-            bytes[(at + 2)..<(at + length)].allSatisfy({ (0x80...0xBF).contains($0) })
-          else { return false }
-        }
-        at += length
-      }
-      return true
-    }
-  }
+  /// Well-formed UTF-8.
+  package var isText: Bool { withBytes { UTF8Octets.isText($0) } }
 
   /// PEM certificates and nothing else.
   package var isCertificate: Bool {

@@ -4,6 +4,8 @@ package indirect enum JSONNode: Equatable, Sendable {
   case bool(Bool)
   case number(String)
   case string(String)
+  /// A text of a reply that holds secrets.
+  case hidden(HiddenText)
   case array([JSONNode])
   case object([(key: String, value: JSONNode)])
 
@@ -12,7 +14,20 @@ package indirect enum JSONNode: Equatable, Sendable {
     return members.last { $0.key == key }?.value
   }
 
-  package var string: String? { if case .string(let text) = self { text } else { nil } }
+  package var string: String? {
+    switch self {
+    case .string(let text): text
+    case .hidden(let hidden): hidden.text
+    default: nil
+    }
+  }
+  package var isText: Bool {
+    switch self {
+    case .string, .hidden: true
+    default: false
+    }
+  }
+  package var isNull: Bool { if case .null = self { true } else { false } }
   package var integer: Int64? { if case .number(let text) = self { Int64(text) } else { nil } }
   package var bool: Bool? { if case .bool(let flag) = self { flag } else { nil } }
 
@@ -22,6 +37,7 @@ package indirect enum JSONNode: Equatable, Sendable {
     case .null: "null"
     case .bool(let flag): flag ? "true" : "false"
     case .number(let text), .string(let text): text
+    case .hidden(let hidden): hidden.text
     case .array, .object: json
     }
   }
@@ -31,6 +47,7 @@ package indirect enum JSONNode: Equatable, Sendable {
     switch self {
     case .null, .bool, .number: text
     case .string(let text): Self.quote(text)
+    case .hidden(let hidden): Self.quote(hidden.text)
     case .array(let items): "[" + items.map(\.json).joined(separator: ",") + "]"
     case .object(let members):
       "{" + members.map { Self.quote($0.key) + ":" + $0.value.json }.joined(separator: ",") + "}"
@@ -55,6 +72,28 @@ package indirect enum JSONNode: Equatable, Sendable {
     return quoted + "\""
   }
 
+  /// The JSON string of valid UTF-8; nothing of it is left in other memory.
+  package static func quote(_ bytes: [UInt8], isHTMLSafe: Bool = false) -> [UInt8] {
+    var quoted = ErasingText(capacity: bytes.count * 6 + 2)
+    quoted.append(0x22)
+    for byte in bytes {
+      switch byte {
+      case 0x22, 0x5C:
+        quoted.append(0x5C)
+        quoted.append(byte)
+      case 0x0A: quoted.append("\\n".utf8)
+      case 0x0D: quoted.append("\\r".utf8)
+      case 0x09: quoted.append("\\t".utf8)
+      case _ where byte < 0x20 || isHTMLSafe && (byte == 0x3C || byte == 0x3E || byte == 0x26):
+        let digits = String(byte, radix: 16)
+        quoted.append("\\u00\(digits.utf8.count == 1 ? "0" : "")\(digits)".utf8)
+      default: quoted.append(byte)
+      }
+    }
+    quoted.append(0x22)
+    return quoted.bytes
+  }
+
   package static func == (left: JSONNode, right: JSONNode) -> Bool { left.json == right.json }
 }
 
@@ -72,10 +111,17 @@ package struct JSONParser {
   private var index = 0
   private var depth = 0
 
-  private init(_ bytes: [UInt8]) { self.bytes = bytes }
+  private let hides: Bool
 
-  package static func parse(_ bytes: [UInt8]) throws(JSONError) -> JSONNode {
-    var parser = JSONParser(bytes)
+  private init(_ bytes: [UInt8], hides: Bool) {
+    self.bytes = bytes
+    self.hides = hides
+  }
+
+  /// With `hides` texts become `hidden`, and nothing of them is left in other memory than theirs and `bytes`; keys are not
+  /// hidden, and numbers neither.
+  package static func parse(_ bytes: [UInt8], hides: Bool = false) throws(JSONError) -> JSONNode {
+    var parser = JSONParser(bytes, hides: hides)
     parser.skipSpace()
     let node = try parser.value()
     parser.skipSpace()
@@ -97,7 +143,13 @@ package struct JSONParser {
     switch next {
     case UInt8(ascii: "{"): return try nested { parser throws(JSONError) in try parser.object() }
     case UInt8(ascii: "["): return try nested { parser throws(JSONError) in try parser.array() }
-    case UInt8(ascii: "\""): return .string(try string())
+    case UInt8(ascii: "\""):
+      guard hides else { return .string(try string()) }
+      var text = ErasingText(capacity: lengthOfString)
+      defer { text.bytes.erase() }
+      try string(&text)
+      guard text.bytes.withUnsafeBytes({ UTF8Octets.isText($0) }) else { throw failure("a string is not UTF-8") }
+      return .hidden(HiddenText(text.bytes))
     case UInt8(ascii: "t"): return try word("true", .bool(true))
     case UInt8(ascii: "f"): return try word("false", .bool(false))
     case UInt8(ascii: "n"): return try word("null", .null)
@@ -180,14 +232,25 @@ package struct JSONParser {
   }
 
   private mutating func string() throws(JSONError) -> String {
+    var text = ErasingText()
+    try string(&text)
+    guard let valid = String(validating: text.bytes, as: UTF8.self) else { throw failure("a string is not UTF-8") }
+    return valid
+  }
+
+  /// No less than the octets of the string that starts here.
+  private var lengthOfString: Int {
+    var end = index + 1
+    while end < bytes.count, bytes[end] != UInt8(ascii: "\"") { end += bytes[end] == 0x5C ? 2 : 1 }
+    return end - index
+  }
+
+  private mutating func string(_ text: inout ErasingText) throws(JSONError) {
     index += 1
-    var text: [UInt8] = []
     while let byte = next {
       index += 1
       switch byte {
-      case UInt8(ascii: "\""):
-        guard let valid = String(validating: text, as: UTF8.self) else { throw failure("a string is not UTF-8") }
-        return valid
+      case UInt8(ascii: "\""): return
       case UInt8(ascii: "\\"): try escape(&text)
       case 0..<0x20: throw failure("a control character in a string")
       default: text.append(byte)
@@ -196,7 +259,7 @@ package struct JSONParser {
     throw failure("a string does not end")
   }
 
-  private mutating func escape(_ text: inout [UInt8]) throws(JSONError) {
+  private mutating func escape(_ text: inout ErasingText) throws(JSONError) {
     guard let byte = next else { throw failure("a string does not end") }
     index += 1
     switch byte {
@@ -215,7 +278,7 @@ package struct JSONParser {
         code = 0x10000 + (code - 0xD800) << 10 + (low - 0xDC00)
       }
       guard let scalar = Unicode.Scalar(code) else { throw failure("half of a surrogate pair") }
-      text += Array(String(Character(scalar)).utf8)
+      text.append(Array(String(Character(scalar)).utf8))
     default: throw failure("an unknown escape in a string")
     }
   }

@@ -264,7 +264,50 @@ import Vocabulary
     }
   }
 
+  @Test func templatesWithBlocks() throws {
+    let workspace = Workspace()
+    workspace.write(
+      "a.ctmpl",
+      "{{ with secret \"secret/data/shop/db\" }}{{ .Data.data.user }}{{ end }}\n{{ with secret \"kv/new\" }}{{ .Data.x }}{{ end }}"
+    )
+    workspace.write(
+      "outrider.yaml",
+      """
+      secrets:
+        stores: { vault: { address: "http://v", auth: { token_file: t } } }
+        values:
+          db: { kv: secret/shop/db }
+          web: { pki: pki/issue/web, common_name: web.internal }
+        files:
+          - { path: /run/a, template_file: a.ctmpl }
+          - { path: /run/b, template: '{{ with pkiCert "pki/issue/web" "common_name=web.internal" }}{{ .Key }}{{ end }}' }
+          - { path: /run/c, template: '{{ with secret "db" }}{{ .Data.user }}{{ end }}${secrets.web.certificate}' }
+      """)
+    let loaded = try ConfigurationLoader.load(workspace.input())
+    let secrets = loaded.value.secrets
+    #expect(secrets.files.map(\.secretNames) == [["db", "kv/new"], ["web"], ["db", "web"]])
+    #expect(secrets.values.map(\.name) == ["db", "web", "kv/new"])
+    #expect(secrets.values[2].source == .kv(path: "kv/new"))
+    #expect(loaded.files == [workspace.path + "/outrider.yaml", workspace.path + "/a.ctmpl"])
+  }
+
   @Test(arguments: [
+    (
+      "secrets: { stores: { env: }, values: { db: {} }, files: [{ path: a, template: '{{ secret \"a/b\" }}' }] }",
+      "outrider.yaml:1:83: error: `secrets.files[0].template`: no secret is read from `a/b`"
+    ),
+    (
+      "secrets: { stores: { env: }, values: { db: {} }, files: [{ path: a, template: \"x\\n {{ frob }}\" }] }",
+      "line 2, column 5 of the text: the function `frob`"
+    ),
+    (
+      "secrets: { stores: { env: }, values: { db: {} }, files: [{ path: a/x, set: s, value: x }, { path: b/y, set: s, value: y }] }",
+      "the files of the set `s` are in"
+    ),
+    (
+      "secrets: { stores: { env: }, values: { db: {} }, files: [{ path: a/x, set: a.b, value: x }] }",
+      "`secrets.files[0].set` is not a name"
+    ),
     ("secrets: { stores: { env: }, values: { db: {} }, shared_memory: { values: [dv] } }", "did you mean `db`?"),
     ("secrets: { stores: { env: }, values: { db: {} }, shared_memory: { values: [] } }", "names no secret"),
     ("secrets: { stores: { env: }, values: { db: { on_change: { exec: [] } } } }", "is empty"),

@@ -58,8 +58,7 @@ import Testing
 
   @Test func keysOfTheContractThatAreNotInThisVersion() {
     for text in [
-      "telemetry: { metrics: { prometheus: false } }",
-      "secrets: { stores: { env: {} }, files: [{ path: a, value: \"{{ with secret }}\" }] }",
+      "telemetry: { metrics: { prometheus: false } }"
     ] {
       let rendered = Workspace.problems(text)
       #expect(rendered.contains("part of the contract but not in this version"), "\(text): \(rendered)")

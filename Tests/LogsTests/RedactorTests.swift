@@ -69,6 +69,22 @@ import Testing
     #expect(!record.contains("12345678"))
   }
 
+  @Test func formerValuesStaySought() {
+    var memory = RedactionMemory()
+    func redact(_ text: String) -> String {
+      let redactor = Redactor(patterns: memory.patterns)
+      let arena = ByteArena()
+      return withBytes(text) { redactor.redact($0, into: arena) } > 0 ? arena.bytes.text : text
+    }
+    for number in 1...6 {
+      memory.learn([("db.password", Array("the-value-\(number)".utf8)), ("db.user", Array("same-user".utf8))])
+    }
+    #expect(redact("the-value-6 the-value-5 the-value-2 same-user") == "*** *** *** ***")
+    #expect(redact("the-value-1") == "the-value-1", "four former ones are kept")
+    memory.learn([("other.x", Array("another-one".utf8))])
+    #expect(redact("the-value-6 another-one") == "*** ***", "what is no longer named stays")
+  }
+
   @Test func aSplitNeverPartsASecret() {
     let redactor = Redactor(values: [Array("supersecret".utf8)])
     withBytes("aaaa supersecret bbbb") { line in

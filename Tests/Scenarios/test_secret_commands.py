@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import re
 import stat
 import subprocess
 
@@ -126,3 +127,13 @@ def test_run_once_tells_what_waiting_heals_from_what_not(place, age_store):
         "--timeout", "1s")
     assert late.returncode == 1 and "did not come within 1s" in late.stderr, late.stderr
     assert once(place, {"secrets": {"files": 1}}).returncode == 78
+
+
+def test_every_test_that_the_guide_names_is_there():
+    guide = (rig.ROOT / "docs" / "secrets.md").read_text()
+    guide = guide[guide.index("## Beside Vault Agent"):guide.index("## How secrets do")]
+    named = [name for line in guide.splitlines() if line.startswith("|") for name in re.findall(r"`(\w+)`", line.split(" | ")[-1])]
+    sources = "\n".join(path.read_text() for folder in ("Scenarios", "SecretsTests", "SecretAgentTests")
+                        for path in (rig.ROOT / "Tests" / folder).iterdir() if path.suffix in (".py", ".swift"))
+    assert len(named) > 20
+    assert [name for name in named if not re.search(rf"(def|func) {name}\(", sources)] == []

@@ -249,6 +249,13 @@ def test_exec_and_http_follow_a_change_once_for_a_set(start, place, age_store, h
     process.stop()
 
 
+def shown(process):
+    """The secret `db` as `outrider secrets status` shows it."""
+    result = rig.run("secrets", "status", "--state", process.state, "--output", "json")
+    assert result.returncode in (0, 1), result.stderr
+    return next(s for s in json.loads(result.stdout) if s["name"] == "db")
+
+
 def test_a_failing_action_is_tried_again_alone(start, place, age_store, hook):
     """The server answers 500 twice: the action is repeated, the store is not read again."""
     hook.answers = [500, 500, 200]
@@ -257,10 +264,13 @@ def test_a_failing_action_is_tried_again_alone(start, place, age_store, hook):
         {"secrets": {**secrets(age_store(content(1))), "values": {"db": {"on_change": {"http": url}}}}},
         ["sleep", "600"]).wait_ready()
     age_store(content(2))
+    wait_until(lambda: hook.asked >= 1 and "failed" in shown(process).get("last_error", ""), "the reason in the status")
+    assert shown(process)["state"] == "failing" and "not-for-logs" not in json.dumps(shown(process))
     wait_until(lambda: hook.asked >= 3, "the third try")
     wait_until(lambda: metric(process, 'outrider_secret_actions_total{action="http",outcome="done"}') == 1, "its end")
     assert metric(process, 'outrider_secret_fetches_total{secret="db"}') == 2
     assert metric(process, 'outrider_secret_actions_total{action="http",outcome="failed"}') == 2
+    wait_until(lambda: shown(process)["state"] == "fresh", "a good state")
     assert "the answer is 500" in process.stderr and "not-for-logs" not in process.stderr
     process.stop()
 

@@ -162,7 +162,9 @@ def test_outages_of_every_kind_keep_the_last_good(start, lab, place):
     for kind in kinds:
         lab.behave(kind)
         wait_until(lambda: state(process, "plain")["state"] == "failing", f"the failure in the status: {kind}")
-        assert credentials(target) == first and process.is_running
+        since = time.monotonic()
+        wait_until(lambda: time.monotonic() >= since + (20 if LONG else 0), "the outage to last")
+        assert credentials(target) == first and process.is_running and logs_in(lab, target)
         began = time.monotonic()
         lab.behave()
         wait_until(lambda: state(process, "plain")["state"] == "fresh", f"recovery from {kind}")
@@ -205,6 +207,28 @@ def test_one_forbidden_path_among_ten(start, lab, place):
     wait_until(lambda: not any(lab.leases(mount, role) for role in roles), "every lease to be given back")
 
 
+def test_a_failing_change_action_leases_nothing(start, lab, place):
+    """The action is tried again and again, and the credentials that it follows are those of one fetch."""
+    mount = lab.database("1h")
+    auth = lab.approle(place, f"{mount}/creds/* read", REVOKE)
+    target, marks, allowed = place / "db.conf", place / "marks", place / "allowed"
+    action = {"exec": ["sh", "-c", f"echo ran >> {marks}; test -e {allowed}"]}
+    config = configuration(lab, auth, {"db": {"database": f"{mount}/creds/app", "refresh": "1s", "on_change": action}}, target)
+    process = start(config, ["sleep", "600"]).wait_ready()
+    first = credentials(target)
+    lab.api("PUT", "sys/leases/revoke", {"lease_id": f"{mount}/creds/app/{lab.leases(mount)[0]}"})
+    wait_until(lambda: credentials(target) != first, "new credentials")
+    second = credentials(target)
+    wait_until(lambda: marks.exists() and marks.read_text().count("ran") >= 3, "three tries")
+    assert "change action" in state(process)["last_error"] and state(process)["state"] == "failing"
+    assert lab.proxy.ask("/_counts")[f"GET /v1/{mount}/creds/app"] == 2 and len(lab.leases(mount)) == 1
+    allowed.touch()
+    wait_until(lambda: state(process)["state"] == "fresh", "the action to work")
+    assert credentials(target) == second and logs_in(lab, target)
+    process.stop()
+    wait_until(lambda: not lab.leases(mount), "the lease to be given back")
+
+
 def test_a_mount_that_is_removed_and_comes_back(start, lab, place):
     process, mount, _, target = begin(start, lab, place, "1h")
     first = credentials(target)
@@ -238,6 +262,32 @@ def test_a_reload_keeps_leases_and_gives_back_what_is_no_longer_wanted(start, la
     assert lab.leases(mount) == lease and credentials(target) == first
     process.stop()
     wait_until(lambda: not lab.leases(mount) and not lab.leases(mount, "other"), "the leases to be given back")
+
+
+def test_run_once_leaves_what_it_delivered_in_use(lab, place):
+    """An init container: its leases are the app's; without any, the login is given back."""
+    mount = lab.database("1h")
+    auth = lab.approle(place, f"{mount}/creds/* read", REVOKE, "secret/data/* read")
+    login, target, config = auth["approle"]["mount"], place / "db.conf", place / "outrider.yaml"
+
+    def once(values, template):
+        secrets = {"stores": {"vault": {"address": lab.address, "auth": auth}}, "values": values,
+                   "files": [{"path": str(target), "template": template}]}
+        config.write_text(json.dumps({"secrets": secrets}))
+        result = rig.run("run", "--once", "--config", config)
+        assert result.returncode == 0, result.stderr
+
+    lab.api("POST", "secret/data/plain", {"data": {"value": "a-plain-value"}})
+    once({"plain": {"kv": "secret/plain"}}, "${secrets.plain.value}")
+    assert target.read_text() == "a-plain-value" and lab.revoke_tokens(login) == 0
+    once({"db": {"database": f"{mount}/creds/app"}}, "${secrets.db.username} ${secrets.db.password}")
+    assert len(lab.leases(mount)) == 1 and logs_in(lab, target)
+    # What fails is given back.
+    config.write_text(config.read_text().replace("password", "no_such_field"))
+    result = rig.run("run", "--once", "--config", config)
+    assert result.returncode == 78 and "no_such_field" in result.stderr
+    wait_until(lambda: len(lab.leases(mount)) == 1, "the lease of the run that failed to be given back")
+    assert lab.revoke_tokens(login) == 1
 
 
 def test_a_static_role_is_followed_right_after_each_rotation(start, lab, place):

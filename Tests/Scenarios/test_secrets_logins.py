@@ -2,8 +2,10 @@
 
 import base64
 import json
+import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import tempfile
 
@@ -101,6 +103,25 @@ def test_a_wrapped_secret_id_is_unwrapped_once(start, lab, place, path):
     assert lab.revoke_tokens(mount) == 1
     wait_until(lambda: metric(process, "outrider_secret_logins_total") == 2, "a second login")
     assert "SECURITY" not in process.stderr
+    process.stop()
+
+
+def test_a_worker_that_takes_over_logs_in_with_what_was_unwrapped(start, lab, place):
+    auth = lab.approle(place, READ)
+    mount = auth["approle"]["mount"]
+    auth["approle"]["wrapped"] = "true"
+    (place / "sid").write_text(wrapped(lab, mount))
+    process = run(start, lab.address, auth, place / "out")
+    for _ in range(2):
+        worker = process.worker()
+        os.kill(worker, signal.SIGKILL)
+        wait_until(lambda: process.worker() not in (None, worker), "the next worker")
+        process.wait_ready()
+        wait_until(lambda: metric(process, "outrider_secret_logins_total") >= 1, "its login")
+        lab.api("POST", "secret/data/db", {"data": {"value": f"after-{worker}"}})
+        wait_until(lambda: (place / "out").read_text() == f"after-{worker}", "the next value")
+    assert "SECURITY" not in process.stderr
+    lab.api("POST", "secret/data/db", {"data": {"value": "behind-a-login"}})
     process.stop()
 
 

@@ -10,8 +10,14 @@ actor ActionRunner {
   private let retry: Duration
   private let logger: Logger
   private let onAction: @Sendable (ChangeAction) async -> Bool
+  /// Hears how an action does: how often it failed in a row, 0 when it worked.
+  private let onOutcome: @Sendable (ChangeAction, Int) -> Void
 
-  init(retry: Duration, logger: Logger, onAction: @escaping @Sendable (ChangeAction) async -> Bool) {
+  init(
+    retry: Duration, logger: Logger, onOutcome: @escaping @Sendable (ChangeAction, Int) -> Void,
+    onAction: @escaping @Sendable (ChangeAction) async -> Bool
+  ) {
+    self.onOutcome = onOutcome
     self.retry = retry
     self.logger = logger
     self.onAction = onAction
@@ -43,10 +49,12 @@ actor ActionRunner {
       running[action] = false
       if await onAction(action) {
         backoff.reset()
+        onOutcome(action, 0)
         if running[action] == true { continue }
         break
       }
       let wait = backoff.failed(using: &random)
+      onOutcome(action, backoff.failures)
       logger.warning("change action \(action) failed \(backoff.failures) times; it is tried again in \(wait)")
       try? await Task.sleep(for: wait)
     }

@@ -114,11 +114,11 @@ final class SecretDesk: Sendable {
     let others = sorted.filter { !$0.value.isText }
     if !others.isEmpty {
       write(others, "data_base64", into: &buffer) { buffer, bytes in
-        var text = Base64Text.encode(bytes, padded: true)
+        let text = Base64Text.encode(bytes, padded: true)
         buffer.writeInteger(UInt8(ascii: "\""))
         buffer.writeBytes(text)
         buffer.writeInteger(UInt8(ascii: "\""))
-        for index in text.indices { text[index] = 0 }
+        text.erase()
       }
     }
     buffer.writeString("}\n")

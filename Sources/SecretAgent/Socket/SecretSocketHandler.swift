@@ -75,7 +75,12 @@ final class SecretSocketHandler: ChannelInboundHandler {
   func errorCaught(context: ChannelHandlerContext, error: any Error) { context.close(promise: nil) }
 
   private func answer(_ context: ChannelHandlerContext, _ request: SecretDesk.Request) {
-    switch desk.answer(request) {
+    give(context, request, desk.answer(request))
+  }
+
+  /// Every answer that was made is given: one that is dropped would leave its values in memory.
+  private func give(_ context: ChannelHandlerContext, _ request: SecretDesk.Request, _ answer: SecretDesk.Answer) {
+    switch answer {
     case .reply(let status, let body, let etag): reply(context, status, body, etag)
     case .unchanged(let etag): reply(context, 304, nil, etag)
     case .memory(let handle): handOver(context, handle)
@@ -87,17 +92,17 @@ final class SecretSocketHandler: ChannelInboundHandler {
       }
       waiting = (request, etag, timer)
       // What changed between the answer and the registration of this wait.
-      if case .wait = desk.answer(request) { return }
       lookAgain(context)
     }
   }
 
   private func lookAgain(_ context: ChannelHandlerContext) {
     guard let waiting else { return }
-    if case .wait = desk.answer(waiting.request) { return }
+    let answer = desk.answer(waiting.request)
+    if case .wait = answer { return }
     waiting.timer.cancel()
     self.waiting = nil
-    answer(context, waiting.request)
+    give(context, waiting.request, answer)
   }
 
   private func giveUp(_ context: ChannelHandlerContext) {
@@ -121,7 +126,7 @@ final class SecretSocketHandler: ChannelInboundHandler {
     let keepsAlive = keepsAlive
     let bound = NIOLoopBound(context, eventLoop: context.eventLoop)
     context.writeAndFlush(wrapOutboundOut(.end(nil))).whenComplete { _ in
-      if var body { body.erase() }
+      body?.erase()
       if !keepsAlive { bound.value.close(promise: nil) }
     }
   }
@@ -141,11 +146,6 @@ final class SecretSocketHandler: ChannelInboundHandler {
 }
 
 extension ByteBuffer {
-  /// Zeroes what was read and written, in place when nobody else holds it.
-  mutating func erase() {
-    moveReaderIndex(to: 0)
-    withUnsafeMutableReadableBytes { bytes in
-      if let base = bytes.baseAddress { explicit_bzero(base, bytes.count) }
-    }
-  }
+  /// Zeroes what is to be read, for every holder.
+  func erase() { withUnsafeReadableBytes { $0.erase() } }
 }

@@ -4,7 +4,7 @@ package struct RefreshSchedule: Sendable, Equatable {
   package enum State: Sendable, Equatable {
     /// Never fetched: due at once. Goes to `fresh` or `failing`.
     case unfetched
-    /// The last fetch worked; the next is due at the interval with jitter.
+    /// The last fetch worked; the next is due at the interval, or a little earlier.
     case fresh
     /// The last fetch failed; the last good value is kept. Goes to `fresh` with the next success.
     case failing
@@ -19,14 +19,14 @@ package struct RefreshSchedule: Sendable, Equatable {
 
   package init(interval: Duration) { self.interval = interval }
 
-  /// Next fetch after the interval plus a random 0–10 %; sooner when the store itself rotates the value in `rotatesIn`
+  /// Next fetch after the interval minus a random 0–10 %, so that the interval is a promise; sooner when the store itself rotates the value in `rotatesIn`
   /// (whole seconds, rounded down; servers may be a few seconds late, and are then looked at every second, 20 times).
   package mutating func succeeded(
     at now: Duration, rotatesIn: Duration? = nil, using random: inout some RandomNumberGenerator
   ) {
     backoff.reset()
     state = .fresh
-    var wait = interval * (1 + Double.random(in: 0...0.1, using: &random))
+    var wait = interval * (1 - Double.random(in: 0...0.1, using: &random))
     if let rotatesIn, rotatesIn > .zero {
       lateLooks = 0
       wait = min(wait, rotatesIn + .milliseconds(Int.random(in: 300...600, using: &random)))

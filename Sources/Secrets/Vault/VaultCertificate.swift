@@ -14,7 +14,7 @@ package struct VaultCertificate: Equatable, Sendable, CustomStringConvertible {
   /// From the reply of `MOUNT/issue/ROLE`, or of `MOUNT/sign/ROLE` with the key that was made here (PEM).
   package init(issue reply: JSONNode, key local: String? = nil) throws(VaultFailure) {
     guard let data = reply["data"], let certificate = data["certificate"]?.string,
-      let key = local ?? data["private_key"]?.string, let expires = data["expiration"]?.integer
+      let key = local.map(JSONNode.string) ?? data["private_key"], key.isText, let expires = data["expiration"]?.integer
     else {
       throw .malformed("the reply has no `data` with `certificate`, `private_key` and `expiration`")
     }

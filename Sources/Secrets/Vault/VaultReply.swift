@@ -2,11 +2,11 @@ package import Vocabulary
 
 /// Replies of the Vault / OpenBao API, decoded. Source: the API's reference and recorded exchanges.
 package enum VaultReply {
-  /// The body of a success, or the failure that a status and body stand for.
+  /// The body of a success with its texts hidden, or the failure that a status and body stand for.
   package static func decode(status: Int, _ body: [UInt8]) throws(VaultFailure) -> JSONNode {
     if (200...299).contains(status) {
       if body.isEmpty { return .null }
-      guard let node = try? JSONParser.parse(body) else { throw .malformed("the reply is not JSON") }
+      guard let node = try? JSONParser.parse(body, hides: true) else { throw .malformed("the reply is not JSON") }
       return node
     }
     let node = (try? JSONParser.parse(body)) ?? .null
@@ -77,7 +77,8 @@ package struct VaultToken: Equatable, Sendable, CustomStringConvertible {
 
   /// From the reply of `auth/<method>/login` or `auth/token/renew-self`.
   package init(login reply: JSONNode) throws(VaultFailure) {
-    guard let auth = reply["auth"], let token = auth["client_token"]?.string, let ttl = auth["lease_duration"]?.integer
+    guard let auth = reply["auth"], let token = auth["client_token"], token.isText,
+      let ttl = auth["lease_duration"]?.integer
     else { throw .malformed("the login reply has no `auth.client_token`") }
     self.init(
       secret: SecretBytes(token), ttl: VaultLease.duration(ttl), renewable: auth["renewable"]?.bool ?? false,
@@ -136,12 +137,13 @@ package struct VaultSecret: Equatable, Sendable {
     }
     guard case .object(let members)? = data else { throw .malformed("the reply has no `data` object") }
     fields = [:]
-    for (key, value) in members where value != .null { fields[key] = SecretBytes(value.text) }
+    for (key, value) in members where !value.isNull { fields[key] = SecretBytes(value) }
   }
 
   /// From the reply of `MOUNT/static-creds/ROLE`.
   package init(staticRole reply: JSONNode) throws(VaultFailure) {
-    guard let data = reply["data"], let user = data["username"]?.string, let password = data["password"]?.string,
+    guard let data = reply["data"], let user = data["username"], let password = data["password"], user.isText,
+      password.isText,
       let ttl = data["ttl"]?.integer
     else { throw .malformed("the reply has no `data` with `username`, `password` and `ttl`") }
     fields = ["username": SecretBytes(user), "password": SecretBytes(password)]
@@ -172,6 +174,6 @@ package struct VaultLease: Equatable, Sendable, CustomStringConvertible {
     renewable = reply["renewable"]?.bool ?? false
     fields = [:]
     guard case .object(let members)? = reply["data"] else { return }
-    for (key, value) in members where value != .null { fields[key] = SecretBytes(value.text) }
+    for (key, value) in members where !value.isNull { fields[key] = SecretBytes(value) }
   }
 }

@@ -18,7 +18,7 @@ package enum JWTClaims {
     switch node {
     case .array(let items): items.flatMap { texts($0, of: "") }
     case .string(let text) where name == "scope" || name == "scp": text.split(separator: " ").map(String.init)
-    case .string, .number, .bool: [node.text]
+    case .string, .hidden, .number, .bool: [node.text]
     case .null, .object: []
     }
   }

@@ -95,7 +95,7 @@ extension Worker {
     if let newLogs { await logs.apply(newLogs) }
     if diff.touches(.app, .shutdown) { tellPolicy(old.value, new) }
     followApp(old.value, new)
-    memory?.write(next.image.bytes)
+    memory?.write(next.image)
     return Self.describe(diff, applied: new.changes(from: old.value))
   }
 
@@ -251,7 +251,8 @@ extension Worker {
 
   private func makeAgent(_ configuration: SecretsConfiguration, _ inheritance: SecretInheritance) -> SecretAgent {
     Self.makeAgent(
-      configuration, inheritance, input: input, metrics: metrics, group: group, logger: logger, link: link)
+      configuration, inheritance, input: input, metrics: metrics, group: group, logger: logger, link: link,
+      memory: memory)
   }
 
   // MARK: The app

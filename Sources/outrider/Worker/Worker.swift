@@ -20,7 +20,7 @@ actor Worker {
   let input: ConfigurationInput
   let link: SupervisorLink
   /// Keeps the configuration in use for the worker that takes over.
-  let memory: KeptMemory?
+  let memory: KeptState?
   let logger: Logger
   let group: MultiThreadedEventLoopGroup
   let client: HTTPClient
@@ -54,7 +54,7 @@ actor Worker {
   var leaves = false
 
   init(
-    loaded: LoadedConfiguration, input: ConfigurationInput, link: SupervisorLink, memory: KeptMemory?, logger: Logger
+    loaded: LoadedConfiguration, input: ConfigurationInput, link: SupervisorLink, memory: KeptState?, logger: Logger
   ) throws {
     self.memory = memory
     self.loaded = loaded
@@ -67,7 +67,7 @@ actor Worker {
     facts = WorkerFacts(loaded: loaded)
     sockets = SocketBook(link: link)
     agent = Self.makeAgent(
-      value.secrets, nil, input: input, metrics: metrics, group: group, logger: logger, link: link)
+      value.secrets, nil, input: input, metrics: metrics, group: group, logger: logger, link: link, memory: memory)
     let book = agent.book
     logs = try LogPipeline(
       configuration: value.logs, stateDirectory: value.stateDirectory, metrics: metrics, events: events,
@@ -91,11 +91,12 @@ actor Worker {
 
   static func makeAgent(
     _ configuration: SecretsConfiguration, _ inheritance: SecretInheritance?, input: ConfigurationInput,
-    metrics: MetricRegistry, group: MultiThreadedEventLoopGroup, logger: Logger, link: SupervisorLink
+    metrics: MetricRegistry, group: MultiThreadedEventLoopGroup, logger: Logger, link: SupervisorLink,
+    memory: KeptState?
   ) -> SecretAgent {
     SecretAgent(
       configuration: configuration, baseDirectory: input.workingDirectory, metrics: metrics, group: group,
-      logger: logger, inheritance: inheritance, onWait: { link.send(.waiting(for: $0)) },
+      logger: logger, inheritance: inheritance, logins: memory?.logins, onWait: { link.send(.waiting(for: $0)) },
       onAction: { action in
         switch action {
         case .signal(let number): link.send(.actionSignal(number))
@@ -160,7 +161,7 @@ actor Worker {
     for listener in value.traffic.outbound { try await open(listener) }
     outboundIsOpen = true
     facts.change { $0.outboundReady = true }
-    memory?.write(loaded.image.bytes)
+    memory?.write(loaded.image)
     link.send(.outboundReady)
     if inboundIsOpen { await openInbound() }
   }

@@ -30,11 +30,11 @@ enum WorkerProgram {
     let logger = Logger(label: "outrider", factory: { _ in StandardErrorLog() })
     let link = SupervisorLink(descriptor: channel)
     link.send(.hello(version: FrameLimits.version))
+    let kept = KeptState(memory)
     let loaded: LoadedConfiguration
     do {
       // A successor begins with what was applied last, whatever stands on disk by now.
-      let kept = memory?.read().flatMap(ConfigurationImage.init)
-      loaded = try ConfigurationLoader.load(input, from: kept)
+      loaded = try ConfigurationLoader.load(input, from: kept?.configuration)
     } catch {
       StandardError.write(error.rendered)
       link.send(.fatal(exitCode: ExitStatus.configuration))
@@ -43,7 +43,7 @@ enum WorkerProgram {
     do {
       let lock = try StateDirectory.prepare(loaded.value.stateDirectory)
       defer { close(lock) }
-      let worker = try Worker(loaded: loaded, input: input, link: link, memory: memory, logger: logger)
+      let worker = try Worker(loaded: loaded, input: input, link: link, memory: kept, logger: logger)
       return await worker.run()
     } catch {
       let failure = error as? StartFailure ?? StartFailure(description: "\(error)", exitCode: 1)
