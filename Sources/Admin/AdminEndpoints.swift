@@ -44,6 +44,11 @@ package struct AdminEndpoints: Sendable {
   /// `POST /drain?target=…`, and with `undo` back into service: `inbound`, `outbound`, `all` or one listener.
   package var drain: @Sendable (_ target: String, _ undo: Bool) -> Outcome
 
+  /// `POST /upgrade?binary=PATH&timeout=30000`: another binary in the worker's place, within so many milliseconds.
+  package var upgrade: @Sendable (_ binary: String, _ timeout: Duration) async -> Outcome = { _, _ in
+    Outcome(status: 503, text: "there is no supervisor")
+  }
+
   /// `/tap`: those who watch requests.
   package var taps = TapHub()
   /// `/requests` and `/requests?id=ID`: JSON objects, newest first; without an id those of the newest failures.

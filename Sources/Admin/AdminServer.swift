@@ -77,6 +77,17 @@ package struct AdminServer: Sendable {
   /// What tells about single requests, whose paths may be private: on the control socket alone.
   private func addRequests(to router: Router<BasicRequestContext>) {
     let endpoints = endpoints
+    // It names a program to run: only who may use the control socket may say so.
+    router.post("upgrade") { request, _ in
+      let query = request.uri.queryParameters
+      let milliseconds = query["timeout"].flatMap { Int64($0) } ?? 30_000
+      guard let binary = query["binary"], binary.hasPrefix("/"), (100...600_000).contains(milliseconds) else {
+        return Self.text(
+          .badRequest, "write `binary=` with a whole path, and `timeout=` with 100 to 600000 milliseconds\n")
+      }
+      let outcome = await endpoints.upgrade(String(binary), .milliseconds(milliseconds))
+      return Self.text(.init(code: outcome.status), outcome.text + "\n")
+    }
     router.get("tap") { request, _ in TapEndpoint.response(request, endpoints.taps) }
     router.get("requests") { request, _ in
       Self.list(await endpoints.stories(request.uri.queryParameters["id"].map(String.init)))

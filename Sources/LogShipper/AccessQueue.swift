@@ -35,5 +35,8 @@ final class AccessQueue: Sendable {
     }
   }
 
+  /// What could not be spooled comes first again.
+  func putBack(_ lines: [UInt8]) { pending.withLock { $0 = lines + $0 } }
+
   var isEmpty: Bool { pending.withLock { $0.isEmpty } }
 }

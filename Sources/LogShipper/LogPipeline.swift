@@ -23,6 +23,15 @@ package final class LogPipeline: Sendable {
   private let intake: IntakeQueue
   private let served: HTTPIntake
   private let redactions = Mutex(RedactionMemory())
+  /// From `start` on.
+  private let access = Mutex<AccessQueue?>(nil)
+  private let forwarding = Mutex(Forwarding())
+
+  /// Of access records to a successor.
+  private struct Forwarding {
+    var ends = false
+    var isOver = true
+  }
 
   /// Makes the directories and opens the spool. Throws when a directory or a TLS file cannot be used.
   package convenience init(
@@ -93,6 +102,7 @@ package final class LogPipeline: Sendable {
         "outrider_log_dropped_total", "Records dropped, by reason.",
         [Label("source", access), Label("reason", "queue_full")]),
       wake: { inbox.wake.raise() })
+    self.access.withLock { $0 = queue }
     events.follow { topic, lines in if topic == .access { queue.push(lines) } }
     let sourcesStarted = WorkThread.start {
       SourceLoop(
@@ -185,6 +195,47 @@ package final class LogPipeline: Sendable {
     sinks.become(.abandoned)
     await sinks.awaitEnd(within: .seconds(1))
     return sinks.all.map { context.spool.lag(sink: $0.state.name) }.max() ?? 0
+  }
+
+  /// Stops reading, so that a successor goes on at the next byte of every source: what was read is spooled, and the
+  /// beginning of a line stays where it is. Sinks finish what they have begun, within the timeout. Access records wait
+  /// for `forwardAccess`.
+  package func handOver(timeout: Duration) async {
+    served.adopt([])
+    inbox.requests.withLock {
+      $0.handsOver = true
+      $0.stop = true
+    }
+    inbox.wake.raise()
+    await SinkSet.wait(timeout) { inbox.progress.withLock { $0.stopped } }
+    sinks.become(.draining)
+    await sinks.awaitEnd(within: timeout)
+    sinks.become(.abandoned)
+    await sinks.awaitEnd(within: .seconds(1))
+  }
+
+  /// After `handOver`: whole lines of access records go to `take`, on a thread of its own, until it says false.
+  package func forwardAccess(_ take: @escaping @Sendable ([UInt8]) -> Bool) {
+    guard let queue = access.withLock({ $0 }) else { return }
+    let inbox = inbox
+    forwarding.withLock { $0.isOver = false }
+    let started = WorkThread.start { [self] in
+      while true {
+        let ends = forwarding.withLock { $0.ends }
+        let lines = queue.takeAll()
+        if lines.isEmpty ? ends : !take(lines) { break }
+        if lines.isEmpty { inbox.wake.wait(milliseconds: 1000) }
+      }
+      forwarding.withLock { $0.isOver = true }
+    }
+    if !started { forwarding.withLock { $0.isOver = true } }
+  }
+
+  /// Forwards what is left.
+  package func endForwarding() async {
+    forwarding.withLock { $0.ends = true }
+    inbox.wake.raise()
+    await SinkSet.wait(.seconds(2)) { forwarding.withLock { $0.isOver } }
   }
 
   package func status() -> [LogSinkStatus] { sinks.all.map(\.state.status) }

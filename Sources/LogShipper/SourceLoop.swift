@@ -15,6 +15,8 @@ final class SourceInbox: Sendable {
     /// Read with these sources and transforms from the next round on.
     var configuration: LogsConfiguration?
     var stop = false
+    /// With `stop`: a successor goes on at this very byte, so that nothing is taken for the last of its source.
+    var handsOver = false
   }
   struct Progress {
     /// App streams that have not ended, attached or about to be.
@@ -155,12 +157,16 @@ final class SourceLoop {
         inbox.progress.withLock { $0.adopted += 1 }
       }
       for pair in requests.attach { attach(pair) }
-      isStopping = requests.stop
+      isStopping = requests.stop && !requests.handsOver
       (busy, blocked) = round(finishing: requests.finishLines)
       if requests.finishLines { inbox.progress.withLock { $0.linesFinished = true } }
       if requests.stop, stopping == 0 { stopping = Clock.monotonic() }
+      if requests.handsOver {
+        for file in files { file.save() }
+        access.putBack(held)
+      }
       // An app that never pauses must not keep the worker: what is left stays in its pipe.
-      if requests.stop, !busy || Clock.monotonic() - stopping > 500_000_000 {
+      if requests.stop, !busy || requests.handsOver || Clock.monotonic() - stopping > 500_000_000 {
         for listener in listeners { listener.finish() }
         intake.finish()
         inbox.progress.withLock { $0.stopped = true }

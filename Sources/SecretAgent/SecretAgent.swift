@@ -255,11 +255,20 @@ package final class SecretAgent: Sendable {
   }
 
   private func login(_ vault: VaultConfiguration, _ name: String) throws -> OpenVault {
-    let store = try VaultStore(
+    let store = try Self.makeStore(
+      vault, name, book: book, baseDirectory: baseDirectory, metrics: metrics, group: group, logger: logger,
+      timings: timings, logins: logins)
+    return OpenVault(configuration: vault, store: store, life: Task { await store.run() })
+  }
+
+  static func makeStore(
+    _ vault: VaultConfiguration, _ name: String, book: SecretBook, baseDirectory: String, metrics: MetricRegistry,
+    group: any EventLoopGroup, logger: Logger, timings: AgentTimings, logins: KeptLogins?
+  ) throws -> VaultStore {
+    try VaultStore(
       name: name, configuration: vault, group: group, timings: timings, book: book, logger: logger,
       metrics: VaultMetrics(metrics, store: name), logins: logins,
-      absolute: { [baseDirectory] in $0.hasPrefix("/") ? $0 : "\(baseDirectory)/\($0)" })
-    return OpenVault(configuration: vault, store: store, life: Task { await store.run() })
+      absolute: { $0.hasPrefix("/") ? $0 : "\(baseDirectory)/\($0)" })
   }
 
   private func poll(_ value: SecretValueConfiguration, _ path: String, _ store: VaultStore) async {

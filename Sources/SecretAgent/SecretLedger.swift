@@ -93,6 +93,18 @@ final class SecretLedger: Sendable {
     }
   }
 
+  /// What another process knew of a secret, in seconds since 1970.
+  func adopt(_ name: String, fetched: Int64?, rotated: Int64?) {
+    records.withLock { records in
+      records[name]?.fetched = fetched
+      records[name]?.rotated = rotated
+      records[name]?.isAttempted = true
+    }
+  }
+
+  /// When a secret was fetched, in seconds since 1970.
+  func fetched(_ name: String) -> Int64? { records.withLock { $0[name]?.fetched } }
+
   /// Forgets every other name.
   func keep(_ names: Set<String>) {
     records.withLock { records in records = records.filter { names.contains($0.key) } }

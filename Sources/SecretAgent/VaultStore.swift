@@ -24,16 +24,16 @@ actor VaultStore {
   /// Called after each login, so that reads that failed are tried again at once.
   private var onLogin: @Sendable () -> Void = {}
   private let bell = Doorbell()
-  private var schedule = TokenSchedule()
-  private(set) var token: SecretBytes?
-  private(set) var isBatch = false
+  var schedule = TokenSchedule()
+  var token: SecretBytes?
+  var isBatch = false
   /// Counts logins: a lease hangs on the token of its own.
-  private(set) var generation = 0
+  var generation = 0
   private var mounts: [String: VaultMount] = [:]
   private var lastFailure: VaultFailure?
   private var isEnded = false
   /// When the server last accepted or was asked about the token.
-  private var probed: Duration = .zero
+  var probed: Duration = .zero
   /// Reads that wait for the outcome of the first login.
   private var waiting: [CheckedContinuation<Void, Never>] = []
   /// The wrapping token that was unwrapped last, and the secret id that was in it.
@@ -42,7 +42,7 @@ actor VaultStore {
   /// Leases that were replaced and end when the app has had time to take the new credentials.
   var leftovers: [Leftover] = [] { didSet { metrics.leases.set(Int64(leases.count + leftovers.count)) } }
   /// Tokens of logins that were replaced while they were good, until no lease hangs on them.
-  private var formerTokens: [(token: SecretBytes, due: Duration?)] = []
+  var formerTokens: [(token: SecretBytes, due: Duration?)] = []
   /// Whether the missing policy was told.
   var toldPolicy = false
   /// When issued certificates are due: a reload issues none anew.

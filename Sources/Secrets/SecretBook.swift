@@ -71,6 +71,39 @@ package final class SecretBook: Sendable {
     if !changed.isEmpty { for follower in followers { follower(changed) } }
   }
 
+  /// A secret as it is handed to another process.
+  package struct Known: Sendable {
+    package var name: String
+    package var fields: [String: SecretBytes]
+    package var version: String?
+    package var expires: Int64?
+
+    package init(
+      name: String, fields: [String: SecretBytes], version: String?, expires: Int64?
+    ) {
+      self.name = name
+      self.fields = fields
+      self.version = version
+      self.expires = expires
+    }
+  }
+
+  package var known: [Known] {
+    state.withLock { state in
+      state.entries.map { name, entry in
+        Known(
+          name: name, fields: entry.fields, version: entry.version, expires: entry.expires)
+      }
+    }
+  }
+
+  /// A secret that another process knew. Followers are not told.
+  package func adopt(_ known: Known) {
+    let entry = Entry(
+      fields: known.fields, version: known.version, expires: known.expires)
+    state.withLock { $0.entries[known.name] = entry }
+  }
+
   /// Calls `follower` with the names of changed secrets, on the publisher's thread, after the change is visible.
   /// It must not block.
   package func follow(_ follower: @escaping @Sendable ([String]) -> Void) {

@@ -31,6 +31,8 @@ package final class MetricRegistry: Sendable {
 
   private struct State {
     var families: [String: Family] = [:]
+    /// Cells of what an earlier process counted.
+    var inherited: [String: [[Label]: Cell]] = [:]
   }
 
   private let state = Mutex(State())
@@ -73,6 +75,78 @@ package final class MetricRegistry: Sendable {
       family.series[labels, default: []].append(cell)
       state.families[name] = family
     }
+  }
+
+  /// What a series has counted, for the process that takes over. Gauges and values that are read are not among it.
+  package struct Retained: Sendable, Equatable {
+    package var name: String
+    package var help: String
+    package var labels: [Label]
+    /// Of a histogram, in nanoseconds; empty = a counter.
+    package var bounds: [UInt64]
+    /// A counter's value, or a histogram's counts and their sum.
+    package var values: [UInt64]
+
+    package init(name: String, help: String, labels: [Label], bounds: [UInt64], values: [UInt64]) {
+      self.name = name
+      self.help = help
+      self.labels = labels
+      self.bounds = bounds
+      self.values = values
+    }
+  }
+
+  /// Every counter and histogram that has counted anything, or anything since `earlier`.
+  package func retained(since earlier: [Retained] = []) -> [Retained] {
+    let families = state.withLock { $0.families }
+    var before: [String: [[Label]: [UInt64]]] = [:]
+    for entry in earlier { before[entry.name, default: [:]][entry.labels] = entry.values }
+    var retained: [Retained] = []
+    for (name, family) in families {
+      for (labels, cells) in family.series {
+        var entry = Self.sum(cells)
+        if let former = before[name]?[labels], former.count == entry.values.count {
+          entry.values = zip(entry.values, former).map { $0 &- $1 }
+        }
+        guard entry.values.contains(where: { $0 > 0 }) else { continue }
+        retained.append(
+          Retained(name: name, help: family.help, labels: labels, bounds: entry.bounds, values: entry.values))
+      }
+    }
+    return retained
+  }
+
+  private static func sum(_ cells: [Cell]) -> (bounds: [UInt64], values: [UInt64]) {
+    var bounds: [UInt64] = []
+    var values: [UInt64] = []
+    for cell in cells {
+      let more: [UInt64]
+      switch cell {
+      case .counter(let counter): more = [counter.value]
+      case .histogram(let histogram):
+        bounds = histogram.bounds
+        let snapshot = histogram.snapshot
+        more = snapshot.counts + [snapshot.sum]
+      case .gauge, .read: continue
+      }
+      values = values.isEmpty ? more : zip(values, more).map { $0 &+ $1 }
+    }
+    return (bounds, values)
+  }
+
+  /// Adds what an earlier process counted.
+  package func adopt(_ entry: Retained) {
+    let known = state.withLock { $0.inherited[entry.name]?[entry.labels] }
+    let cell =
+      known ?? (entry.bounds.isEmpty ? .counter(Counter()) : .histogram(Histogram(bounds: entry.bounds)))
+    switch cell {
+    case .counter(let counter): counter.add(entry.values.first ?? 0)
+    case .histogram(let histogram): histogram.add(counts: entry.values.dropLast(), sum: entry.values.last ?? 0)
+    case .gauge, .read: return
+    }
+    guard known == nil else { return }
+    add(entry.name, entry.bounds.isEmpty ? .counter : .histogram, entry.help, entry.labels, cell)
+    state.withLock { $0.inherited[entry.name, default: [:]][entry.labels] = cell }
   }
 
   /// Of every family.

@@ -68,6 +68,12 @@ package final class Histogram: Sendable {
     return index
   }
 
+  /// Adds what another histogram of the same bounds has counted.
+  func add(counts: some Sequence<UInt64>, sum: UInt64) {
+    for (bucket, count) in zip(buckets, counts) { bucket.add(count) }
+    total.add(sum)
+  }
+
   /// Counts per bucket (not cumulative; the last is above every bound) and the sum in nanoseconds.
   package var snapshot: (counts: [UInt64], sum: UInt64) { (buckets.map(\.value), total.value) }
 }

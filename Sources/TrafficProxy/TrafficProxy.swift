@@ -246,6 +246,28 @@ package final class TrafficProxy: Sendable {
     }
   }
 
+  /// Leaves the sockets to another process that accepts from them: takes nothing more, answers what is open with
+  /// `Connection: close` (HTTP/2: GOAWAY), lets idle connections go after five seconds, and cuts what is left after
+  /// `timeout`. Returns how many exchanges were cut.
+  package func leave(timeout: Duration) async -> Int {
+    let servers = state.withLock { state in
+      defer { state.servers = [] }
+      return state.servers
+    }
+    for server in servers { await server.socket.pause() }
+    for server in servers {
+      await server.socket.close()
+      server.last?.end()
+    }
+    let listeners = state.withLock { $0.snapshot.listeners.map(\.id) }
+    setDraining(listeners, true)
+    let deadline = ContinuousClock.now + timeout
+    while ContinuousClock.now < deadline, listeners.contains(where: { occupancy(of: $0).connections > 0 }) {
+      try? await Task.sleep(for: .milliseconds(20))
+    }
+    return max(0, inFlight)
+  }
+
   /// Serves a connection that no server channel has accepted.
   private func serve(_ connection: CInt, _ id: ListenerID) async {
     guard let worker = workers.randomElement() else { return }

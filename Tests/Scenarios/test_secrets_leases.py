@@ -311,3 +311,20 @@ def test_a_static_role_is_followed_right_after_each_rotation(start, lab, place):
     assert shown["source"] == f"database_static {mount}/static-creds/svc" and shown["version"].startswith("20")
     assert 0 <= shown["ttl_seconds"] <= 5
     process.stop()
+
+
+def test_an_upgrade_leases_and_logs_in_nothing_anew(start, lab, place):
+    process, mount, _, target = begin(start, lab, place, "12s")
+    first, leases = credentials(target), lab.leases(mount)
+    logins = metric(process, "outrider_secret_logins_total")
+    for number in (1, 2):
+        result = rig.run("upgrade", "--state", process.state, timeout=120)
+        assert result.returncode == 0, result.stderr
+        wait_until(lambda: process.stderr.count("the supervisor is version") == number, "the upgrade's end")
+    assert credentials(target) == first and lab.leases(mount) == leases
+    renewals = metric(process, "outrider_secret_lease_renewals_total")
+    wait_until(lambda: metric(process, "outrider_secret_lease_renewals_total") > renewals, "a renewal of the same lease")
+    assert lab.leases(mount) == leases and metric(process, "outrider_secret_logins_total") == logins
+    assert state(process)["state"] == "fresh"
+    process.stop()
+    wait_until(lambda: not lab.leases(mount), "the lease to be given back")

@@ -19,7 +19,8 @@ import Vocabulary
       AppSpec(
         arguments: ["a"], environment: [], workingDirectory: "/", user: "u", group: "g", readyDescriptor: true)),
     .appReady(true, reason: ""), .appReady(false, reason: "503"), .actionSignal(64), .actionRestart, .inboundDrained,
-    .flushed, .fatal(exitCode: -1), .quit, .reloaded,
+    .flushed, .fatal(exitCode: -1), .quit, .reloaded, .upgrade(binary: "/b", timeout: .seconds(30)),
+    .checked(product: "1.2.3"), .serving,
   ]
   static let supervisorFrames: [SupervisorFrame] =
     [
@@ -29,7 +30,9 @@ import Vocabulary
       .inherit(
         Inheritance(
           appPID: nil, state: .flushing, restarts: 2, workerRestarts: 5, outputs: [3, 4], bound: addresses,
-          listening: [addresses[0]])),
+          listening: [addresses[0]], isHandedOver: true)),
+      .handOver, .leave(timeout: .seconds(1)), .upgradeEnded(.failed, text: "it hung"),
+      .run(RunFacts(version: "2", generation: 3)),
       .inherit(Inheritance(appPID: 9, state: .ready)),
     ] + LifecycleState.allCases.map { .state($0) }
 

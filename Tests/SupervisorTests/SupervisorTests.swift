@@ -77,6 +77,16 @@ struct Life {
       case .spawnWorker: "spawnWorker"
       case .killWorker: "killWorker"
       case .closeChannel: "closeChannel"
+      case .spawnCandidate(let binary): "spawnCandidate \(binary)"
+      case .sendCandidate(let frame): "candidate \("\(frame)".prefix { $0 != "(" })"
+      case .killCandidate: "killCandidate"
+      case .handOver: "handOver"
+      case .promote(let keepsBinary): keepsBinary ? "promote" : "promote back"
+      case .sendFormer(let frame): "former \("\(frame)".prefix { $0 != "(" })"
+      case .killFormer: "killFormer"
+      case .useFormerBinary: "useFormerBinary"
+      case .forgetFormerBinary: "forgetFormerBinary"
+      case .replaceSupervisor: "replaceSupervisor"
       }
     }
   }

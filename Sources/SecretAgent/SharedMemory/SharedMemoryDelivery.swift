@@ -87,6 +87,16 @@ final class SharedMemoryDelivery: Sendable {
     }
   }
 
+  /// A successor publishes from here on: readers of the anonymous memory, which only this process can write, are told
+  /// to get the new one. The file is the successor's.
+  func leave() {
+    state.withLock { state in
+      _ = state.anonymous?.publish([], .closed, milliseconds: SystemTime.milliseconds)
+      _ = state.file?.publish([], .closed, milliseconds: SystemTime.milliseconds)
+      state = State()
+    }
+  }
+
   /// Nil when shared memory is not configured.
   func handle() -> Handle? {
     state.withLock { state in

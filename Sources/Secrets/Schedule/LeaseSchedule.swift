@@ -24,7 +24,7 @@ package struct LeaseSchedule: Sendable, Equatable {
   package private(set) var expires: Duration?
   /// Between looks.
   private let interval: Duration
-  private var isRenewable = false
+  package private(set) var isRenewable = false
   /// As granted with the credentials.
   private var firstTTL: Duration = .zero
   private var grace: Duration = .zero

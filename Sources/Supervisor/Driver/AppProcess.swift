@@ -62,6 +62,11 @@ struct AppProcess {
 
   mutating func isGone() { pid = nil }
 
+  /// What another program in this process had started.
+  mutating func adopt(pid: Int32?, outputs: [Output], readyDescriptor: CInt?) {
+    (self.pid, self.outputs, self.readyDescriptor) = (pid, outputs, readyDescriptor)
+  }
+
   mutating func forgetReadyDescriptor() {
     if let readyDescriptor { close(readyDescriptor) }
     readyDescriptor = nil

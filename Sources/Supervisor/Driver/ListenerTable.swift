@@ -74,6 +74,33 @@ struct ListenerTable {
     }
   }
 
+  /// A listener as it goes to the next program in this process.
+  struct PassedOn {
+    let address: Address
+    let descriptor: CInt
+    let isListening: Bool
+    let isOfUnit: Bool
+  }
+
+  var passedOn: [PassedOn] {
+    bound.compactMap { address in
+      listeners[address].map {
+        PassedOn(
+          address: address, descriptor: $0.descriptor, isListening: $0.isListening, isOfUnit: $0.unitSocket != nil)
+      }
+    }
+  }
+
+  mutating func adopt(_ passed: [PassedOn], unclaimed: HandedOverSockets) {
+    handedOver = unclaimed
+    for entry in passed {
+      let unit = HandedOverSockets.Socket(descriptor: entry.descriptor, isStored: false)
+      listeners[entry.address] = Listener(
+        descriptor: entry.descriptor, isListening: entry.isListening, unitSocket: entry.isOfUnit ? unit : nil)
+      bound.append(entry.address)
+    }
+  }
+
   /// Request numbers belong to one worker.
   mutating func forgetRequests() { requests = [:] }
 

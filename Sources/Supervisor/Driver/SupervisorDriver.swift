@@ -4,28 +4,40 @@ import Vocabulary
 
 /// Carries out what the lifecycle machine decides: one thread, one loop.
 final class SupervisorDriver {
-  private let workerCommand: [String]
-  private let message: (String) -> Void
-  private let poll: EventPoll
+  let workerCommand: [String]
+  /// Of this program.
+  private let version: String
+  let message: (String) -> Void
+  let poll: EventPoll
   private let signals: CInt
-  private let memory = KeptMemory()
-  private var machine: LifecycleMachine
-  private var pending: [LifecycleMachine.Event] = []
-  private var workerPID: Int32?
-  private var channel: WorkerChannel?
-  private var app = AppProcess()
-  private var listeners = ListenerTable()
-  private var manager = ServiceManager()
+  var memory = KeptMemory()
+  var machine: LifecycleMachine
+  var pending: [LifecycleMachine.Event] = []
+  var workerPID: Int32?
+  var channel: WorkerChannel?
+  /// The worker that is to take over, and the one that drains after an upgrade.
+  var candidate: UpgradeSeat?
+  var former: UpgradeSeat?
+  var binaries: WorkerBinaries
+  var app = AppProcess()
+  var listeners = ListenerTable()
+  var manager = ServiceManager()
   private var exitCode: Int32?
-  private var hasSpokenOfSockets = false
+  var hasSpokenOfSockets = false
+  /// What the present worker was told last.
+  private var toldFacts: RunFacts?
+  /// This process is to become another program as soon as no frame is half way.
+  var isToBeReplaced = false
   /// SI_KERNEL: no process sent the signal. A SIGHUP of this kind says that the terminal is gone.
   private static let sentByKernel: Int32 = 0x80
 
   /// nil when the system has no descriptors to give.
-  init?(workerCommand: [String], seed: UInt64, message: @escaping (String) -> Void) {
+  init?(workerCommand: [String], version: String, seed: UInt64, message: @escaping (String) -> Void) {
     let signals = outrider_signal_descriptor()
     guard signals >= 0, let poll = EventPoll() else { return nil }
     self.workerCommand = workerCommand
+    self.version = version
+    binaries = WorkerBinaries(present: .command(workerCommand[0]))
     self.message = message
     self.signals = signals
     self.poll = poll
@@ -36,7 +48,8 @@ final class SupervisorDriver {
 
   /// The one funnel: events to the machine, its actions to the world, until it gives the exit code.
   func run() -> Int32 {
-    pending.append(.start)
+    // A program that goes on for another finds the children, and among them those that ended meanwhile.
+    if workerPID == nil { pending.append(.start) } else { reap() }
     while true {
       while !pending.isEmpty {
         for action in machine.handle(pending.removeFirst(), at: Self.now) { perform(action) }
@@ -45,6 +58,8 @@ final class SupervisorDriver {
           return exitCode
         }
       }
+      tellFacts()
+      if isToBeReplaced { replaceThisProgram() }
       app.retire()
       let beat = manager.keepAlive(at: Self.now)
       for descriptor in poll.wait(timeout: timeout(before: beat)) { take(descriptor) }
@@ -52,7 +67,18 @@ final class SupervisorDriver {
     }
   }
 
-  private static var now: Duration {
+  private func tellFacts() {
+    guard machine.worker.isConnected else {
+      toldFacts = nil
+      return
+    }
+    let facts = RunFacts(version: version, generation: UInt32(machine.workerSpawns), upgrades: machine.upgrades)
+    guard facts != toldFacts else { return }
+    toldFacts = facts
+    send(.run(facts), [])
+  }
+
+  static var now: Duration {
     var time = timespec()
     clock_gettime(CLOCK_MONOTONIC, &time)
     return .seconds(time.tv_sec) + .nanoseconds(time.tv_nsec)
@@ -70,6 +96,10 @@ final class SupervisorDriver {
       takeSignals()
     } else if descriptor == channel?.descriptor {
       takeChannel()
+    } else if descriptor == candidate?.channel?.descriptor {
+      takeCandidate()
+    } else if descriptor == former?.channel?.descriptor {
+      takeFormer()
     } else if descriptor == app.readyDescriptor {
       let ready = app.readReadiness()
       if ready == true { pending.append(.appReadyByDescriptor) }
@@ -107,6 +137,13 @@ final class SupervisorDriver {
         workerPID = nil
         closeChannel()
         pending.append(.workerExited(exit))
+      } else if pid == candidate?.pid {
+        takeCandidate()
+        endCandidate()
+        pending.append(.candidateExited(exit))
+      } else if pid == former?.pid {
+        endFormer()
+        pending.append(.formerExited(exit))
       } else if pid == app.pid {
         app.isGone()
         pending.append(.appExited(exit, groupRemains: kill(-pid, 0) == 0))
@@ -138,6 +175,11 @@ final class SupervisorDriver {
     } else {
       for descriptor in descriptors { close(descriptor) }
     }
+    if !takeSockets(frame, send) { pending.append(.worker(frame)) }
+  }
+
+  /// What concerns sockets is answered here; false for other frames.
+  func takeSockets(_ frame: WorkerFrame, _ send: (SupervisorFrame, [CInt]) -> Void) -> Bool {
     switch frame {
     case .bind(let id, let addresses):
       do throws(ListenerTable.Failure) {
@@ -155,8 +197,9 @@ final class SupervisorDriver {
     case .unbind(let addresses):
       for address in addresses { manager.forget(address) }
       listeners.unbind(addresses)
-    default: pending.append(.worker(frame))
+    default: return false
     }
+    return true
   }
 
   // MARK: What is to be done
@@ -171,11 +214,13 @@ final class SupervisorDriver {
       if case .state(.ready) = frame { outrider_release_file_pages() }
       if case .state(let state) = frame { tellManager(state) }
       send(frame, [])
+      mirror(frame)
     case .sendInheritance(let state, let restarts, let workers): sendInheritance(state, restarts, workers)
     case .spawnApp(let spec): spawnApp(spec)
     case .announceApp(let pid, let restarts):
       guard let output = app.outputs.last else { return }
       send(.appStarted(pid: pid, restarts: restarts), [output.standardOutput, output.standardError])
+      mirror(.appStarted(pid: pid, restarts: restarts), [output.standardOutput, output.standardError])
     case .signalGroup(let pid, let signal):
       // An app that left its own group is still found by its number.
       if kill(-pid, signal) != 0, errno == ESRCH, pid == app.pid { kill(pid, signal) }
@@ -185,6 +230,7 @@ final class SupervisorDriver {
       manager.tell(line: text)
       message(text)
     case .exit(let code): exitCode = code
+    default: performUpgrade(action)
     }
   }
 
@@ -203,25 +249,11 @@ final class SupervisorDriver {
   private func spawnWorker() {
     closeChannel()
     listeners.forgetRequests()
-    var ends: [CInt] = [-1, -1]
-    guard socketpair(AF_UNIX, CInt(SOCK_STREAM.rawValue | SOCK_CLOEXEC.rawValue), 0, &ends) == 0 else {
-      let text = String(cString: strerror(errno))
-      return pending.append(.workerSpawnFailed("cannot start the worker: \(text); raise the limit of open files"))
-    }
-    defer { close(ends[1]) }
-    _ = fcntl(ends[0], F_SETFL, O_NONBLOCK)
-    do throws(Spawn.Failure) {
-      var arguments = workerCommand
-      if arguments[0] == "/proc/self/exe" { arguments[0] = "outrider" }
-      workerPID = try Spawn.start(
-        file: workerCommand[0], arguments: arguments, environment: nil,
-        descriptors: [-1, -1, -1, ends[1], memory?.descriptor ?? -1])
-      channel = WorkerChannel(descriptor: ends[0])
-      poll.add(ends[0])
+    do throws(SpawnProblem) {
+      let seat = try spawn(binaries.present, workerCommand)
+      (workerPID, channel) = (seat.pid, seat.channel)
     } catch {
-      close(ends[0])
-      let text = String(cString: strerror(error.error))
-      pending.append(.workerSpawnFailed("cannot start the worker \"\(workerCommand[0])\": \(text)"))
+      pending.append(.workerSpawnFailed("cannot start the worker\(error.text)"))
     }
   }
 
@@ -238,16 +270,18 @@ final class SupervisorDriver {
   }
 
   private func sendInheritance(_ state: LifecycleState, _ restarts: UInt32, _ workerRestarts: UInt32) {
-    let outputs = app.outputs
-    send(
-      .inherit(
-        Inheritance(
-          appPID: app.pid, state: state, restarts: restarts, workerRestarts: workerRestarts,
-          outputs: outputs.map(\.pid), bound: listeners.bound, listening: listeners.listening)),
-      outputs.flatMap { [$0.standardOutput, $0.standardError] })
+    send(.inherit(inheritance(state, restarts, workerRestarts)), outputDescriptors)
   }
 
-  private func send(_ frame: SupervisorFrame, _ descriptors: [CInt]) {
+  func inheritance(_ state: LifecycleState, _ restarts: UInt32, _ workerRestarts: UInt32) -> Inheritance {
+    Inheritance(
+      appPID: app.pid, state: state, restarts: restarts, workerRestarts: workerRestarts,
+      outputs: app.outputs.map(\.pid), bound: listeners.bound, listening: listeners.listening)
+  }
+
+  var outputDescriptors: [CInt] { app.outputs.flatMap { [$0.standardOutput, $0.standardError] } }
+
+  func send(_ frame: SupervisorFrame, _ descriptors: [CInt]) {
     guard channel != nil else { return }
     if channel?.send(frame, descriptors) == false {
       message("the worker does not read its channel: it is replaced")
@@ -257,7 +291,7 @@ final class SupervisorDriver {
     if let channel, channel.wantsToWrite { poll.watch(channel.descriptor, writing: true) }
   }
 
-  private func closeChannel() {
+  func closeChannel() {
     guard let descriptor = channel?.descriptor else { return }
     poll.remove(descriptor)
     channel?.shut()

@@ -20,6 +20,9 @@ struct WorkerChannel {
   /// True while bytes wait for the socket to take them.
   var wantsToWrite: Bool { !outgoing.isEmpty }
 
+  /// No frame is half way.
+  var isIdle: Bool { outgoing.isEmpty && assembler.isEmpty }
+
   /// Takes the frame; false when the worker does not read. `descriptors` stay the caller's: a frame holds copies.
   /// To a worker that is gone nothing is sent; its last words are still to be read.
   mutating func send(_ frame: SupervisorFrame, _ descriptors: [CInt]) -> Bool {

@@ -13,6 +13,9 @@ struct FrameAssembler {
   private var consumed = 0
   private(set) var descriptors: [CInt] = []
 
+  /// Nothing of a frame has arrived that was not taken.
+  var isEmpty: Bool { consumed == bytes.count && descriptors.isEmpty }
+
   mutating func append(_ more: some Sequence<UInt8>, descriptors: [CInt] = []) {
     if consumed == bytes.count {
       bytes.removeAll(keepingCapacity: bytes.capacity <= 64 << 10)

@@ -37,6 +37,19 @@ extension SupervisorFrame {
     case .inherit(let inheritance):
       kind = 13
       writer.write(inheritance)
+    case .handOver: kind = 14
+    case .leave(let timeout):
+      kind = 15
+      writer.write(timeout)
+    case .upgradeEnded(let outcome, let text):
+      kind = 16
+      writer.write(outcome.rawValue)
+      writer.write(text)
+    case .run(let facts):
+      kind = 17
+      writer.write(facts.version)
+      writer.write(facts.generation)
+      writer.write(facts.upgrades)
     }
     return (kind, writer.bytes)
   }
@@ -57,6 +70,12 @@ extension SupervisorFrame {
     case 11: self = .reload
     case 12: self = .state(try reader.state())
     case 13: self = .inherit(try reader.inheritance())
+    case 14: self = .handOver
+    case 15: self = .leave(timeout: try reader.duration())
+    case 16: self = .upgradeEnded(try reader.outcome(), text: try reader.string())
+    case 17:
+      self = .run(
+        RunFacts(version: try reader.string(), generation: try reader.uint32(), upgrades: try reader.upgrades()))
     default: throw FrameError("supervisor frame kind \(kind) is unknown")
     }
     try reader.finish()
@@ -73,6 +92,7 @@ extension FrameWriter {
     for pid in value.outputs { write(pid) }
     write(value.bound)
     write(value.listening)
+    write(value.isHandedOver)
   }
 }
 
@@ -88,6 +108,29 @@ extension FrameReader {
     for _ in 0..<count { outputs.append(try int32()) }
     return Inheritance(
       appPID: pid == 0 ? nil : pid, state: state, restarts: restarts, workerRestarts: workerRestarts,
-      outputs: outputs, bound: try addresses(), listening: try addresses())
+      outputs: outputs, bound: try addresses(), listening: try addresses(), isHandedOver: try bool())
+  }
+}
+
+extension FrameWriter {
+  mutating func write(_ value: UpgradeCounts) {
+    write(value.succeeded)
+    write(value.failed)
+    write(value.reverted)
+  }
+}
+
+extension FrameReader {
+  mutating func outcome() throws(FrameError) -> UpgradeOutcome {
+    guard let outcome = UpgradeOutcome(rawValue: try byte()) else { throw FrameError("an outcome is unknown") }
+    return outcome
+  }
+
+  mutating func upgrades() throws(FrameError) -> UpgradeCounts {
+    var counts = UpgradeCounts()
+    counts.succeeded = try uint32()
+    counts.failed = try uint32()
+    counts.reverted = try uint32()
+    return counts
   }
 }

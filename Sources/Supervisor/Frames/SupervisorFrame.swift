@@ -25,9 +25,55 @@ package enum SupervisorFrame: Sendable, Equatable {
   case reload
   /// The state of the whole, at each change.
   case state(LifecycleState)
-  /// The first frame to a worker that takes over from a dead one.
-  /// Descriptors: stdout and stderr of each of `outputs`, in this order.
+  /// The first frame to a worker that takes over from a dead one, or with `isHandedOver` from one that lives.
+  /// Descriptors: stdout and stderr of each of `outputs`, in this order, and the socket on which the former worker
+  /// hands over.
   case inherit(Inheritance)
+  /// Descriptor: a socket to the successor. Stop reading logs, give it what is known, and go on with traffic; then comes
+  /// `leave`, or `handOver` once more with another successor's socket.
+  case handOver
+  /// The successor serves: accept nothing more, end what is open within this time, exit.
+  case leave(timeout: Duration)
+  /// The answer to `upgrade`, for people.
+  case upgradeEnded(UpgradeOutcome, text: String)
+  /// What only the supervisor knows, at each change.
+  case run(RunFacts)
+}
+
+/// The run as a whole, for status and metrics.
+package struct RunFacts: Sendable, Equatable {
+  /// The version of the supervisor's own program.
+  package var version: String
+  /// Counts workers from 1, by whatever way they came.
+  package var generation: UInt32
+  package var upgrades: UpgradeCounts
+
+  package init(version: String = "", generation: UInt32 = 1, upgrades: UpgradeCounts = UpgradeCounts()) {
+    self.version = version
+    self.generation = generation
+    self.upgrades = upgrades
+  }
+}
+
+/// How an upgrade ended.
+package enum UpgradeOutcome: UInt8, Sendable {
+  /// The new worker serves.
+  case succeeded
+  /// It does not, and the former binary goes on.
+  case failed
+  /// Nothing was tried.
+  case refused
+}
+
+/// Upgrades of this run by outcome.
+package struct UpgradeCounts: Sendable, Equatable {
+  package var succeeded: UInt32 = 0
+  /// The new worker never served, and the former binary went on.
+  package var failed: UInt32 = 0
+  /// The new worker served and died within `LifecycleMachine.probation`: the former binary came back.
+  package var reverted: UInt32 = 0
+
+  package init() {}
 }
 
 /// What a new worker finds.
@@ -43,10 +89,12 @@ package struct Inheritance: Sendable, Equatable {
   /// The addresses that are bound already, and of them those that listen.
   package var bound: [Address]
   package var listening: [Address]
+  /// The former worker lives and hands over.
+  package var isHandedOver: Bool
 
   package init(
     appPID: Int32?, state: LifecycleState, restarts: UInt32 = 0, workerRestarts: UInt32 = 0, outputs: [Int32] = [],
-    bound: [Address] = [], listening: [Address] = []
+    bound: [Address] = [], listening: [Address] = [], isHandedOver: Bool = false
   ) {
     self.appPID = appPID
     self.state = state
@@ -55,6 +103,7 @@ package struct Inheritance: Sendable, Equatable {
     self.outputs = outputs
     self.bound = bound
     self.listening = listening
+    self.isHandedOver = isHandedOver
   }
 }
 

@@ -43,6 +43,14 @@ extension WorkerFrame {
       writer.write(exitCode)
     case .quit: kind = 16
     case .reloaded: kind = 17
+    case .upgrade(let binary, let timeout):
+      kind = 18
+      writer.write(binary)
+      writer.write(timeout)
+    case .checked(let product):
+      kind = 19
+      writer.write(product)
+    case .serving: kind = 20
     }
     return (kind, writer.bytes)
   }
@@ -67,6 +75,9 @@ extension WorkerFrame {
     case 15: self = .fatal(exitCode: try reader.int32())
     case 16: self = .quit
     case 17: self = .reloaded
+    case 18: self = .upgrade(binary: try reader.string(), timeout: try reader.duration())
+    case 19: self = .checked(product: try reader.string())
+    case 20: self = .serving
     default: throw FrameError("worker frame kind \(kind) is unknown")
     }
     try reader.finish()
@@ -74,7 +85,7 @@ extension WorkerFrame {
 }
 
 extension FrameWriter {
-  fileprivate mutating func write(_ policy: AppPolicy) {
+  mutating func write(_ policy: AppPolicy) {
     write(policy.hasApp)
     write(policy.restart.rawValue)
     write(policy.stopSignal)
@@ -101,7 +112,7 @@ extension FrameReader {
     return number
   }
 
-  fileprivate mutating func policy() throws(FrameError) -> AppPolicy {
+  mutating func policy() throws(FrameError) -> AppPolicy {
     let hasApp = try bool()
     guard let restart = AppConfiguration.Restart(rawValue: try string()) else {
       throw FrameError("a restart policy is unknown")

@@ -38,6 +38,13 @@ package enum WorkerFrame: Sendable, Equatable {
   case quit
   /// The answer to `reload`: the new configuration is in use, or the last good one was kept.
   case reloaded
+  /// Somebody asked for another binary in this worker's place (`outrider upgrade`); the answer is `upgradeEnded`.
+  /// `binary` is a path, empty = this one's again; the new worker must serve within `timeout`.
+  case upgrade(binary: String, timeout: Duration)
+  /// Of a worker that is to take over: it has read the configuration and can begin. `product` is its version.
+  case checked(product: String)
+  /// The answer to `openInbound`: inbound is served.
+  case serving
 }
 
 /// How the supervisor is to run the app and the shutdown.

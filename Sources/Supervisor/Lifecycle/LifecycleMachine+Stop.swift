@@ -30,6 +30,7 @@ extension LifecycleMachine {
   }
 
   private mutating func beginStop(_ reason: String, at now: Duration) {
+    if case .checking = upgrade { candidateFails("the sidecar is stopping", at: now) }
     stopDeadline = now + policy.deadline
     stop = .closing(until: stopDeadline)
     if case .waiting = worker { worker = .none }
@@ -96,6 +97,7 @@ extension LifecycleMachine {
     leftovers = nil
     if let pid = app.pid { actions.append(.signalGroup(pid: pid, signal: 9)) }
     if worker.isRunning { actions.append(.killWorker) }
+    if upgrade != .none { actions += [.killCandidate, .killFormer] }
     worker = .none
     stop = .done
     waitLine = nil

@@ -86,6 +86,8 @@ extension LifecycleMachine {
     worker = .none
     killWorkerAt = nil
     guard !isStopping else { return workerIsGoneWhileStopping(exit, at: now) }
+    if candidateTakesOver(at: now) { return }
+    revertIfOnProbation(at: now)
     if !wasReady, let code = fatalCode ?? (exit == .code(Self.configurationError) ? Self.configurationError : nil) {
       return end(with: code, because: "the worker cannot go on", at: now)
     }

@@ -22,6 +22,13 @@ struct LifecycleMachine {
     case signal(Int32)
     /// The terminal is gone.
     case hangup
+    /// Of the worker that is to take over.
+    case candidate(WorkerFrame)
+    case candidateSpawnFailed(String)
+    case candidateChannelEnded
+    case candidateExited(ProcessExit)
+    /// Of the worker that drains after an upgrade.
+    case formerExited(ProcessExit)
     /// `nextDeadline` has passed.
     case tick
   }
@@ -44,6 +51,23 @@ struct LifecycleMachine {
     case killLeftovers(pid: Int32)
     case say(String)
     case exit(Int32)
+    /// A worker of this binary (empty = the present one) that takes over from the present one.
+    case spawnCandidate(binary: String)
+    case sendCandidate(SupervisorFrame)
+    /// SIGKILL.
+    case killCandidate
+    /// `handOver` to the present worker and `inherit` to the new one, connected with each other.
+    case handOver(state: LifecycleState, restarts: UInt32, workerRestarts: UInt32)
+    /// The new worker is the present one, which becomes the former one. `keepsBinary`: its binary may be needed again.
+    case promote(keepsBinary: Bool)
+    case sendFormer(SupervisorFrame)
+    /// SIGKILL.
+    case killFormer
+    /// Workers are of the binary before the last upgrade again.
+    case useFormerBinary
+    case forgetFormerBinary
+    /// This process becomes the program that the worker is of.
+    case replaceSupervisor
   }
 
   enum Worker: Equatable {
@@ -138,7 +162,23 @@ struct LifecycleMachine {
   /// What the app left in its group, and when it is killed.
   var leftovers: (pid: Int32, killAt: Duration)?
   var waitLine: (key: String, next: Duration)?
+  /// The answer to `closeInbound` came.
+  var inboundIsDrained = false
   var jitter: SeededRandom
+
+  // MARK: Upgrades
+
+  var upgrade = Upgrade.none
+  var candidate = Candidate()
+  var upgrades = UpgradeCounts()
+  /// What the upgrade that is taken back is answered.
+  var rollbackText = ""
+  /// Until then the worker's death brings the former binary back.
+  var probationEnds: Duration?
+  /// The worker's program is newer than this process's.
+  var supervisorIsOlder = false
+  /// What comes when an upgrade has changed places.
+  var postponed: [Event] = []
   var actions: [Action] = []
 
   init(seed: UInt64) { jitter = SeededRandom(seed: seed) }
@@ -151,6 +191,20 @@ struct LifecycleMachine {
   /// The one funnel.
   mutating func handle(_ event: Event, at now: Duration) -> [Action] {
     guard stop != .done else { return [] }
+    if waitsForSwitch(event) {
+      postponed.append(event)
+    } else {
+      process(event, at: now)
+    }
+    passDeadlines(at: now)
+    while !postponed.isEmpty, !isSwitching { process(postponed.removeFirst(), at: now) }
+    speakOfWaiting(at: now)
+    replaceSupervisorWhenQuiet()
+    defer { actions = [] }
+    return actions
+  }
+
+  private mutating func process(_ event: Event, at now: Duration) {
     switch event {
     case .start: startWorker(at: now)
     case .worker(let frame): take(frame, at: now)
@@ -166,11 +220,12 @@ struct LifecycleMachine {
     case .signal(let number): take(signal: number, at: now)
     case .hangup: requestStop("the terminal is gone", at: now)
     case .tick: break
+    case .candidate(let frame): take(candidate: frame, at: now)
+    case .candidateSpawnFailed(let message): candidateCannotStart(message, at: now)
+    case .candidateChannelEnded: candidateIsCut(at: now)
+    case .candidateExited(let exit): candidateIsGone(exit, at: now)
+    case .formerExited: formerIsGone(at: now)
     }
-    passDeadlines(at: now)
-    speakOfWaiting(at: now)
-    defer { actions = [] }
-    return actions
   }
 
   private mutating func take(_ frame: WorkerFrame, at now: Duration) {
@@ -190,13 +245,17 @@ struct LifecycleMachine {
     case .appReady(let ready, let reason): appIsReady(ready, reason: reason, at: now)
     case .actionSignal(let number): signalApp(number)
     case .actionRestart: restartApp(at: now)
-    case .inboundDrained: if case .closing = stop { stopApp(at: now) }
+    case .inboundDrained:
+      inboundIsDrained = true
+      if case .leaving = upgrade { break }
+      if case .closing = stop { stopApp(at: now) }
     case .flushed: if case .flushing = stop { leave(at: now) }
     case .fatal(let code):
       fatalCode = code
       if !wasReady { end(with: code, because: "the worker cannot go on", at: now) }
     case .quit: requestStop("asked to quit", at: now)
-    case .reloaded, .bind, .listen, .unbind: break
+    case .upgrade(let binary, let timeout): requestUpgrade(binary, within: timeout, at: now)
+    case .reloaded, .bind, .listen, .unbind, .checked, .serving: break
     }
   }
 
@@ -231,7 +290,7 @@ struct LifecycleMachine {
 
   /// When the next `tick` is due.
   var nextDeadline: Duration? {
-    var times: [Duration] = []
+    var times = upgradeDeadlines
     if case .waiting(let until) = worker { times.append(until) }
     switch app {
     case .waiting(let until) where worker == .prepared && !isStopping: times.append(until)
@@ -268,6 +327,7 @@ struct LifecycleMachine {
       actions.append(.killLeftovers(pid: leftovers.pid))
       self.leftovers = nil
     }
+    passUpgradeDeadlines(at: now)
     passStopDeadlines(at: now)
   }
 }

@@ -21,12 +21,14 @@ enum ControlClient {
   }
 
   /// Sends one request and reads at most 16 MiB of answer.
-  static func send(_ method: String, _ path: String, socket: String) throws -> Answer {
+  static func send(
+    _ method: String, _ path: String, socket: String, timeout: TimeAmount = .seconds(60)
+  ) throws -> Answer {
     guard access(socket, F_OK) == 0 else {
       throw Unreachable.none(socket)
     }
     do {
-      return try send(method, url: "http+unix://\(escape(socket))\(path)", timeout: .seconds(60))
+      return try send(method, url: "http+unix://\(escape(socket))\(path)", timeout: timeout)
     } catch {
       throw Unreachable(
         description:

@@ -10,7 +10,8 @@ struct OutriderCommand: ParsableCommand {
       RunCommand.self, WaitCommand.self, ValidateCommand.self, ExplainCommand.self, SchemaCommand.self,
       StatusCommand.self,
       LogsCommand.self, TapCommand.self, SecretsCommand.self, InterceptCommand.self, ReloadCommand.self,
-      DrainCommand.self, QuitCommand.self, CompletionsCommand.self, InjectCommand.self, InjectorCommand.self,
+      UpgradeCommand.self, DrainCommand.self, QuitCommand.self, CompletionsCommand.self, InjectCommand.self,
+      InjectorCommand.self,
       VersionCommand.self, WorkerCommand.self,
     ])
 }

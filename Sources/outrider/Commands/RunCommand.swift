@@ -37,7 +37,7 @@ struct RunCommand: ParsableCommand {
     if let config = options.config { worker += ["--config", config] }
     if let state = options.state { worker += ["--state", state] }
     if !command.isEmpty { worker += ["--"] + command }
-    let code = SupervisorProgram.run(workerCommand: worker)
+    let code = SupervisorProgram.run(workerCommand: worker, version: ProductVersion.text)
     throw ExitCode(code)
   }
 }

@@ -15,6 +15,9 @@ struct WorkerCommand: ParsableCommand {
   @Option(name: .long, help: "The descriptor of the memory that the supervisor keeps for its workers.")
   var memory: Int32 = 4
 
+  @Flag(name: .long, help: "Take over from a worker that lives.")
+  var successor = false
+
   @Argument(parsing: .postTerminator) var command: [String] = []
 
   func run() throws {
@@ -24,8 +27,12 @@ struct WorkerCommand: ParsableCommand {
       throw ExitCode(64)
     }
     let input = options.input(command: command)
-    let (channel, memory) = (channel, KeptMemory(descriptor: memory))
-    let code = try blocking { await WorkerProgram.run(channel: channel, memory: memory, input: input) }
+    // The program itself, where the supervisor started it from an open file.
+    if fcntl(5, F_GETFD) >= 0 { _ = fcntl(5, F_SETFD, FD_CLOEXEC) }
+    let (channel, memory, isSuccessor) = (channel, KeptMemory(descriptor: memory), successor)
+    let code = try blocking {
+      await WorkerProgram.run(channel: channel, memory: memory, input: input, isSuccessor: isSuccessor)
+    }
     throw ExitCode(code)
   }
 }

@@ -14,7 +14,7 @@ import Vocabulary
 /// Reload: read, check, compare, apply; the last good configuration stays, or comes back, on any error.
 extension Worker {
   /// How long new secrets may take.
-  private static let secretsLimit = Duration.seconds(15)
+  static let secretsLimit = Duration.seconds(15)
 
   /// One reload at a time, in the order asked for.
   func reload() async -> AdminEndpoints.Outcome {
@@ -30,6 +30,7 @@ extension Worker {
   private func reloadNow() async -> AdminEndpoints.Outcome {
     defer { link.send(.reloaded) }
     guard !isStopping else { return .init(status: 503, text: "the sidecar is stopping") }
+    guard !isGiving else { return .init(status: 409, text: "an upgrade is under way; reload when it has ended") }
     let fresh: LoadedConfiguration
     do {
       fresh = try ConfigurationLoader.load(input)

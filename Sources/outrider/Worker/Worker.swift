@@ -42,21 +42,34 @@ actor Worker {
   var adminListeners: [Address: AdminListener] = [:]
   /// The last reload asked for; each waits for the one before.
   var reloading: Task<AdminEndpoints.Outcome, Never>?
-  private var probing: Task<Void, Never>?
-  private var logsStarted = false
+  var probing: Task<Void, Never>?
+  private(set) var logsStarted = false
   private var outputsWaiting: [(stdout: CInt, stderr: CInt)] = []
   private(set) var inboundIsOpen = false
   private(set) var outboundIsOpen = false
   /// The run is ending: nothing is opened any more.
   private(set) var isStopping = false
-  private var ended = false
+  var ended = false
   /// Makes room for a worker that begins with a new configuration.
   var leaves = false
+  /// The state directory's, until a successor has it.
+  var lock: CInt
+  /// What the former worker handed over.
+  private let handover: Handover?
+  /// What this one has handed over; from there on it only serves traffic.
+  var given: Given?
+  /// From the beginning of the handing over on.
+  var isGiving = false
+  /// Who waits for the end of an upgrade.
+  var upgrading: CheckedContinuation<AdminEndpoints.Outcome, Never>?
 
   init(
-    loaded: LoadedConfiguration, input: ConfigurationInput, link: SupervisorLink, memory: KeptState?, logger: Logger
-  ) throws {
+    loaded: LoadedConfiguration, input: ConfigurationInput, link: SupervisorLink, memory: KeptState?, lock: CInt,
+    handover: Handover?, logger: Logger
+  ) async throws {
     self.memory = memory
+    self.lock = lock
+    self.handover = handover
     self.loaded = loaded
     self.input = input
     self.link = link
@@ -66,8 +79,11 @@ actor Worker {
     group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
     facts = WorkerFacts(loaded: loaded)
     sockets = SocketBook(link: link)
+    let inherited = try await handover?.secrets(
+      value.secrets, input: input, metrics: metrics, group: group, logger: logger, logins: memory?.logins)
     agent = Self.makeAgent(
-      value.secrets, nil, input: input, metrics: metrics, group: group, logger: logger, link: link, memory: memory)
+      value.secrets, inherited, input: input, metrics: metrics, group: group, logger: logger, link: link,
+      memory: memory)
     let book = agent.book
     logs = try LogPipeline(
       configuration: value.logs, stateDirectory: value.stateDirectory, metrics: metrics, events: events,
@@ -85,6 +101,7 @@ actor Worker {
     let facts = facts
     scraper = Scraper(metrics, client: client, logger: logger) { facts.now.loaded.value.scrape }
     appProcesses = AppProcesses(metrics) { facts.now.appPID }
+    handover?.follow(metrics: metrics, events: events)
   }
 
   static func address(of app: AppConfiguration) -> Address? { app.port.map { .tcp(host: app.address, port: $0) } }
@@ -114,15 +131,29 @@ actor Worker {
     metrics.read("outrider_app_restarts_total", .counter, "Starts of the app after its first.") {
       Double(facts.now.restarts)
     }
+    for (outcome, count) in Self.upgradeOutcomes {
+      metrics.read(
+        "outrider_upgrades_total", .counter, "Upgrades of the sidecar in this run, by outcome.",
+        [Label("outcome", outcome)]
+      ) { Double(count(facts.now.run.upgrades)) }
+    }
+    metrics.read("outrider_worker_generation", .gauge, "Workers of this run so far, this one included.") {
+      Double(facts.now.run.generation)
+    }
     metrics.read("outrider_build_info", .gauge, "Always 1.", [Label("version", ProductVersion.text)]) { 1 }
   }
 
-  /// Lives until the supervisor has all it wants, or is gone.
-  func run() async -> Int32 {
+  private static var upgradeOutcomes: [(String, @Sendable (UpgradeCounts) -> UInt32)] {
+    [("succeeded", { $0.succeeded }), ("failed", { $0.failed }), ("reverted", { $0.reverted })]
+  }
+
+  /// Lives until the supervisor has all it wants, or is gone. `first` is a frame that was taken already.
+  func run(_ frames: AsyncStream<(SupervisorFrame, [CInt])>, first: (SupervisorFrame, [CInt])?) async -> Int32 {
     registerLifecycleMetrics()
+    if let first { await handle(first.0, first.1) }
     link.send(.plan(AppPolicy(app: loaded.value.app, shutdown: loaded.value.shutdown)))
     let starting = Task { await self.startOrFail() }
-    for await (frame, descriptors) in link.frames() {
+    for await (frame, descriptors) in frames {
       await handle(frame, descriptors)
       if ended { break }
     }
@@ -150,7 +181,7 @@ actor Worker {
     for listener in value.traffic.outbound + value.traffic.inbound {
       try await bind(listener.listen, for: "\(listener.direction.rawValue).\(listener.name)")
     }
-    try await agent.start()
+    if handover == nil { try await agent.start() } else { try await agent.succeed(within: Self.secretsLimit) }
     followSecrets()
     link.send(.secretsReady)
     try logs.start()
@@ -247,7 +278,9 @@ actor Worker {
       }
     case .appReadyByDescriptor:
       facts.change { $0.appReady = true }
-    case .openInbound: await openInbound()
+    case .openInbound:
+      await openInbound()
+      link.send(.serving)
     case .draining:
       isStopping = true
       facts.change { $0.draining = true }
@@ -272,9 +305,15 @@ actor Worker {
         $0.restarts = Int(inheritance.restarts)
         $0.state = inheritance.state.rawValue
         $0.wasReady = true
+        $0.appReady = inheritance.appPID != nil && inheritance.state == .ready
+        if $0.appReady { $0.appReason = "" }
       }
       attach(descriptors)
-      if inheritance.appPID != nil { probeApp() }
+      if inheritance.appPID != nil { probeApp(known: inheritance.state == .ready ? true : nil) }
+    case .handOver: await handOver(to: descriptors.first ?? -1)
+    case .leave(let timeout): Task { await self.leave(timeout) }
+    case .upgradeEnded(let outcome, let text): await upgradeEnded(outcome, text)
+    case .run(let run): facts.change { $0.run = run }
     }
   }
 

@@ -27,6 +27,9 @@ extension Worker {
       drain: { [weak self] target, undo in
         self?.drain(target, undo: undo) ?? .init(status: 503, text: "the sidecar is stopping")
       })
+    endpoints.upgrade = { [weak self] binary, timeout in
+      await self?.upgrade(binary, within: timeout) ?? .init(status: 503, text: "the sidecar is stopping")
+    }
     endpoints.taps = events.taps
     let proxy = proxy
     endpoints.stories = { await proxy.stories(of: $0, limit: 50) }
@@ -93,7 +96,10 @@ extension Worker {
     let now = facts.now
     let value = now.loaded.value
     let status = WorkerStatus(
-      version: ProductVersion.text, pid: Int(getpid()), state: now.state,
+      version: ProductVersion.text, supervisorVersion: now.run.version, generation: Int(now.run.generation),
+      upgrades: .init(
+        succeeded: Int(now.run.upgrades.succeeded), failed: Int(now.run.upgrades.failed),
+        reverted: Int(now.run.upgrades.reverted)), pid: Int(getpid()), state: now.state,
       uptimeSeconds: facts.started.duration(to: .now) / .seconds(1), stateDirectory: value.stateDirectory,
       configurationFiles: now.loaded.files, lastReloadError: now.lastReloadError,
       inFlightRequests: proxy.inFlight,

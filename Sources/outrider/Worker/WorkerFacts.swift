@@ -21,6 +21,7 @@ final class WorkerFacts: Sendable {
     var restarts = 0
     var open: Set<String> = []
     var lastReloadError: String?
+    var run = RunFacts()
   }
 
   private let facts: Mutex<Facts>

@@ -20,7 +20,9 @@ struct StartFailure: Error, CustomStringConvertible {
 
 /// The worker's life: read the configuration, build the parts, follow the supervisor.
 enum WorkerProgram {
-  static func run(channel: Int32, memory: KeptMemory?, input: ConfigurationInput) async -> Int32 {
+  static func run(
+    channel: Int32, memory: KeptMemory?, input: ConfigurationInput, isSuccessor: Bool = false
+  ) async -> Int32 {
     // A worker holds secrets: nobody but root may look into it, and it leaves no core.
     if outrider_harden("outrider") != 0 {
       StandardError.write(
@@ -41,10 +43,26 @@ enum WorkerProgram {
       return ExitStatus.configuration
     }
     do {
+      let frames = link.frames()
+      var first: (SupervisorFrame, [CInt])?
+      var handover: Handover?
+      if isSuccessor {
+        // Nothing that the present worker uses is touched before it has let go.
+        link.send(.checked(product: ProductVersion.text))
+        for await frame in frames {
+          first = frame
+          break
+        }
+        guard let (frame, descriptors) = first, case .inherit(let inheritance) = frame else { return 1 }
+        if inheritance.isHandedOver, let socket = descriptors.last {
+          first = (frame, descriptors.dropLast())
+          handover = await Handover.receive(socket)
+        }
+      }
       let lock = try StateDirectory.prepare(loaded.value.stateDirectory)
-      defer { close(lock) }
-      let worker = try Worker(loaded: loaded, input: input, link: link, memory: kept, logger: logger)
-      return await worker.run()
+      let worker = try await Worker(
+        loaded: loaded, input: input, link: link, memory: kept, lock: lock, handover: handover, logger: logger)
+      return await worker.run(frames, first: first)
     } catch {
       let failure = error as? StartFailure ?? StartFailure(description: "\(error)", exitCode: 1)
       logger.error("\(failure.description)")

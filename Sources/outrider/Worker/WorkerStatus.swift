@@ -63,7 +63,19 @@ struct WorkerStatus: Codable, Sendable {
     var lastError: String?
   }
 
+  /// Of this run, by outcome.
+  struct Upgrades: Codable, Sendable {
+    var succeeded: Int
+    var failed: Int
+    var reverted: Int
+  }
+
+  /// Of the worker.
   var version: String
+  var supervisorVersion: String
+  /// Counts the workers of this run from 1.
+  var generation: Int
+  var upgrades: Upgrades
   var pid: Int
   var state: String
   var uptimeSeconds: Double
@@ -83,6 +95,11 @@ struct WorkerStatus: Codable, Sendable {
     var lines = [
       "outrider \(version): \(state), worker \(pid), up \(Int(uptimeSeconds)) s, \(inFlightRequests) requests in flight"
     ]
+    if generation > 1 || supervisorVersion != version {
+      lines.append(
+        "sidecar   worker \(generation) of this run, supervisor \(supervisorVersion), upgrades: \(upgrades.succeeded) succeeded, "
+          + "\(upgrades.failed) failed, \(upgrades.reverted) taken back")
+    }
     if let app {
       let condition = app.ready ? "ready" : (app.reason.isEmpty ? "not ready" : app.reason)
       lines.append(
