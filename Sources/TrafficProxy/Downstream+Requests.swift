@@ -31,7 +31,7 @@ extension DownstreamHandler {
   /// False when more octets are needed.
   private func readHead() -> Bool {
     guard var buffer = input else { return false }
-    let now = NIODeadline.now().uptimeNanoseconds
+    let now = loop.turnBegan
     let length: Int
     do {
       let blank = buffer.withUnsafeReadableBytes { HeadScanner.leadingBlank($0) }

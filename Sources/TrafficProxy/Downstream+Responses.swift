@@ -30,7 +30,7 @@ extension DownstreamHandler {
     _ head: ByteBuffer, edits: CompiledEdits?, persistence: HeadWriter.Persistence, unchunks: Bool, upgrades: Bool,
     first: ByteBuffer? = nil
   ) {
-    loop.scratch.clear()
+    loop.clearScratch()
     head.withUnsafeReadableBytes { bytes in
       HeadWriter.response(
         loop, bytes, edits: edits, persistence: persistence, unchunks: unchunks, upgrades: upgrades)
@@ -70,7 +70,7 @@ extension DownstreamHandler {
   func writeAnswer(status: Int, fields: [UInt8], body: [UInt8]) {
     let closing = !exchange.requestDone || !exchange.keepsAlive || isDraining
     exchange.responseStarted = true
-    loop.scratch.clear()
+    loop.clearScratch()
     loop.scratch.writeString("HTTP/1.1 \(status) \(StatusText.reason(status))\r\n")
     loop.scratch.writeBytes(fields)
     if status != 204, status != 304 { loop.scratch.writeString("Content-Length: \(body.count)\r\n") }

@@ -147,6 +147,8 @@ final class LoopRoute {
   let cluster: LoopCluster?
   let stats: RouteStats
   let nameBytes: [UInt8]
+  /// What records say of it: members of a JSON object.
+  let recordText: [UInt8]
   /// Where copies of its requests go; nil = nowhere.
   var mirror: LoopMirror?
   /// Of a split: the same route with each of its clusters.
@@ -157,6 +159,14 @@ final class LoopRoute {
     self.cluster = cluster
     self.stats = stats
     nameBytes = Array(compiled.name.utf8)
+    var record = ByteBuffer(string: ",\"route\":\"")
+    record.writeJSON(nameBytes)
+    if let cluster {
+      record.writeStaticString("\",\"cluster\":\"")
+      record.writeJSON(cluster.nameBytes)
+    }
+    record.writeStaticString("\"")
+    recordText = Array(record.readableBytesView)
   }
 }
 
@@ -172,6 +182,8 @@ final class LoopListener {
   var clusterRoutes: [String: LoopRoute] = [:]
   let noRoute: RouteStats
   let nameBytes: [UInt8]
+  /// What records say of it: members of a JSON object.
+  let recordText: [UInt8]
   let duration: Histogram
   let overhead: Histogram
   let connectionsTotal: Counter
@@ -209,6 +221,10 @@ final class LoopListener {
     let metrics = shared.metrics
     open = shared.openConnections(of: compiled.id)
     nameBytes = Array(compiled.name.utf8)
+    var record = ByteBuffer(string: ",\"listener\":\"")
+    record.writeJSON(nameBytes)
+    record.writeString("\",\"direction\":\"\(compiled.direction.rawValue)\"")
+    recordText = Array(record.readableBytesView)
     let direction = Label("direction", compiled.direction.rawValue)
     let listener = Label("listener", compiled.name)
     noRoute = RouteStats(metrics, compiled.direction, listener: compiled.name, route: "none", cluster: "")
@@ -265,7 +281,7 @@ final class LoopState {
   var pending: [ObjectIdentifier: PendingConnection] = [:]
   var random: SeededRandom
   let routing: RouteScratch
-  /// Heads are built here; unique again after a synchronous write.
+  /// Heads are built here, after `clearScratch`.
   var scratch: ByteBuffer
   var gathering = RecordGathering()
   var request = RequestHead()
@@ -285,14 +301,14 @@ final class LoopState {
   var stories = StoryKeeper()
   /// Fraction of the requests without a trace that one is recorded for; below 0 = tracing is off.
   var traceSample = -1.0
-  /// When the frames that are dealt with now were read.
-  var framesRead: UInt64 = 0
   /// The proxy ends: what is cut now is cut by it.
   var isClosing = false
   /// Tokens that were verified.
   var tokens = TokenMemory()
   private var stats: [String: RouteStats] = [:]
   var mirrorStats: [String: MirrorStats] = [:]
+  private let departures = Departures()
+  private var scratches = ScratchBuffers()
   private var isTurnEnding = false
   private var isPublishing = false
   /// Which of how many loops this is.
@@ -305,12 +321,30 @@ final class LoopState {
     wheel = TimerWheel(eventLoop: eventLoop)
     random = SeededRandom(seed: seed)
     routing = RouteScratch(seed: random.next())
-    scratch = ByteBufferAllocator().buffer(capacity: 8192)
+    scratch = ByteBufferAllocator().buffer(capacity: ScratchBuffers.size)
     access = AccessLogWriter(events: shared.events)
+  }
+
+  /// Makes `scratch` an empty buffer that nobody else has: what is written leaves at the end of the turn.
+  @inline(__always)
+  func clearScratch() {
+    if scratch.modifyIfUniquelyOwned({ $0.clear() }) == nil { scratches.exchange(&scratch) }
+  }
+
+  /// When the kernel told what is dealt with now.
+  var turnBegan: UInt64 { eventLoop.turnBegan }
+
+  /// The exchange's request is on its way out at `now`.
+  func requestLeaves(_ driver: ExchangeDriver, _ now: UInt64) { departures.add(driver, now) }
+
+  /// So is the last of a response, after the sidecar took `overhead` for its exchange.
+  func responseLeaves(_ listener: LoopListener, overhead: UInt64, _ now: UInt64) {
+    departures.add(listener, overhead: overhead, now)
   }
 
   /// Takes over a new snapshot. Exchanges that run keep the routes and clusters they have.
   func apply(_ snapshot: Snapshot) {
+    eventLoop.onWritten = { [unowned self] isLast in if isLast || !isTurnEnding { departures.settle() } }
     let configuration = snapshot.configuration
     limits = HeadLimits(bytes: configuration.maxHeadBytes, fields: configuration.maxFields)
     workspace = HTTP2Workspace(limits: FieldListLimits(octets: limits.bytes, fields: limits.fields))

@@ -1,7 +1,7 @@
 import HTTP1
 import NIOCore
 
-/// Writes octets into a buffer whose room was asked for once: one capacity check a head instead of one a field.
+/// Writes octets into a buffer whose room was asked for once: one capacity check a head or a record instead of one a field.
 /// Every write is checked against that room.
 struct OctetWriter {
   private var position: UnsafeMutableRawPointer
@@ -26,7 +26,7 @@ struct OctetWriter {
 
   @inline(__always)
   private mutating func take(_ count: Int) -> UnsafeMutableRawPointer {
-    precondition(count <= end - position, "a head outgrew the room that was computed for it")
+    precondition(count <= end - position, "what is written outgrew the room that was computed for it")
     let start = position
     position += count
     return start
@@ -56,6 +56,43 @@ struct OctetWriter {
     let start = take(16)
     start.storeBytes(of: high.bigEndian, as: UInt64.self)
     (start + 8).storeBytes(of: low.bigEndian, as: UInt64.self)
+  }
+
+  /// Up to twenty digits.
+  @inline(__always)
+  mutating func decimal(_ number: UInt64) {
+    if number < 10 { return octet(UInt8(truncatingIfNeeded: 48 + number)) }
+    var count = 1
+    var rest = number / 10
+    while rest > 0 {
+      count += 1
+      rest /= 10
+    }
+    let start = take(count)
+    rest = number
+    while count > 0 {
+      count -= 1
+      start.storeBytes(of: UInt8(truncatingIfNeeded: 48 + rest % 10), toByteOffset: count, as: UInt8.self)
+      rest /= 10
+    }
+  }
+
+  /// A number below a thousand with its leading zeros.
+  @inline(__always)
+  mutating func threeDigits(_ number: UInt64) {
+    let start = take(3)
+    start.storeBytes(of: UInt8(truncatingIfNeeded: 48 + number / 100 % 10), as: UInt8.self)
+    start.storeBytes(of: UInt8(truncatingIfNeeded: 48 + number / 10 % 10), toByteOffset: 1, as: UInt8.self)
+    start.storeBytes(of: UInt8(truncatingIfNeeded: 48 + number % 10), toByteOffset: 2, as: UInt8.self)
+  }
+
+  /// Nanoseconds as milliseconds with three decimals: up to 18 octets.
+  @inline(__always)
+  mutating func milliseconds(_ nanoseconds: UInt64) {
+    let microseconds = nanoseconds / 1000
+    decimal(microseconds / 1000)
+    octet(0x2E)
+    threeDigits(microseconds % 1000)
   }
 }
 

@@ -438,7 +438,7 @@ final class UpstreamHandler: UpstreamLeg, ChannelDuplexHandler, RemovableChannel
     } else {
       close()
     }
-    driver.exchange.lastRead = now
+    driver.exchange.lastRead = loop.turnBegan
     driver.responseEnded(delimited: true)
   }
 

@@ -32,6 +32,11 @@ package final class EpollLoop: EventLoop, @unchecked Sendable {
   private var unfinished: ContiguousArray<StreamChannel> = []
   /// Sockets with something to write when everything that was read in this turn is dealt with.
   private var dirty: ContiguousArray<StreamChannel> = []
+  /// When the kernel told what this turn deals with, as `NIODeadline`; on the loop's thread.
+  package private(set) var turnBegan: UInt64 = 0
+  /// Done in each turn when what was read is dealt with and written, and once more, with true, when its tasks are done
+  /// and what they wrote is out. Set it on the loop's thread.
+  package var onWritten: (_ isLast: Bool) -> Void = { _ in }
   private var isEnding = false
   private var ended: [() -> Void] = []
   var receiving = ReceiveBuffers()
@@ -167,12 +172,15 @@ package final class EpollLoop: EventLoop, @unchecked Sendable {
     withUnsafeTemporaryAllocation(of: epoll_event.self, capacity: 256) { events in
       while !isEnding {
         let count = epoll_wait(epoll, events.baseAddress, 256, timeout())
+        turnBegan = NIODeadline.now().uptimeNanoseconds
         for index in 0..<max(0, Int(count)) { dispatch(events[index]) }
         finishReads()
         writeOut()
+        onWritten(false)
         runTasks()
         runTimers()
         writeOut()
+        onWritten(true)
       }
       end()
     }

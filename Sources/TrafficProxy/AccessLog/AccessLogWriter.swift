@@ -8,7 +8,7 @@ import Telemetry
   import Musl
 #endif
 
-/// Collects the access records of one loop as JSON lines and publishes them in one piece.
+/// Collects the access records of one loop as lines and publishes them in one piece.
 struct AccessLogWriter {
   private let events: EventStream
   var lines: ByteBuffer
@@ -37,51 +37,30 @@ struct AccessLogWriter {
     return Int64(clock.tv_sec) * 1_000_000_000 + Int64(clock.tv_nsec) - Int64(ago)
   }
 
-  /// Begins a record with its time: wall-clock now less `ago` nanoseconds, RFC 3339 in UTC with milliseconds.
-  mutating func begin(ago: UInt64) {
+  /// Appends a record: its time, wall-clock now less `ago` nanoseconds, as RFC 3339 in UTC with milliseconds, and what
+  /// `body` writes, at most `room` octets. `finish` ends it.
+  @inline(__always)
+  mutating func begin(ago: UInt64, room: Int, _ body: (inout OctetWriter) -> Void) {
     let total = Self.wallClock(ago: ago)
     let whole = Int(total / 1_000_000_000)
     if whole != second {
       second = whole
-      var parts = tm()
-      var time = time_t(whole)
-      gmtime_r(&time, &parts)
-      func pad(_ number: Int32, _ width: Int = 2) -> String {
-        let text = String(number)
-        return String(repeating: "0", count: max(0, width - text.utf8.count)) + text
-      }
-      let day = "\(pad(parts.tm_year + 1900, 4))-\(pad(parts.tm_mon + 1))-\(pad(parts.tm_mday))"
-      secondText = Array("{\"time\":\"\(day)T\(pad(parts.tm_hour)):\(pad(parts.tm_min)):\(pad(parts.tm_sec)).".utf8)
+      var start = ByteBuffer()
+      start.writeStaticString("{\"time\":\"")
+      start.writeTime(total, Self.secondFormat)
+      secondText = Array(start.readableBytesView)
     }
-    let milliseconds = Int(total % 1_000_000_000) / 1_000_000
-    lines.writeBytes(secondText)
-    lines.writeInteger(UInt8(48 + milliseconds / 100))
-    lines.writeInteger(UInt8(48 + milliseconds / 10 % 10))
-    lines.writeInteger(UInt8(48 + milliseconds % 10))
-    lines.writeStaticString("Z\"")
+    let milliseconds = UInt64(total % 1_000_000_000) / 1_000_000
+    OctetWriter.append(to: &lines, room: secondText.count + 5 + room) { out in
+      out.bytes(secondText)
+      out.threeDigits(milliseconds)
+      out.text("Z\"")
+      body(&out)
+    }
   }
 
-  mutating func end() { lines.writeStaticString("}\n") }
-
-  mutating func key(_ name: StaticString) {
-    lines.writeStaticString(",\"")
-    lines.writeStaticString(name)
-    lines.writeStaticString("\":")
-  }
-
-  mutating func text(_ name: StaticString, _ bytes: some Collection<UInt8>) {
-    key(name)
-    lines.writeInteger(0x22 as UInt8)
-    lines.writeJSON(bytes)
-    lines.writeInteger(0x22 as UInt8)
-  }
-
-  mutating func text(_ name: StaticString, _ value: StaticString) {
-    key(name)
-    lines.writeInteger(0x22 as UInt8)
-    lines.writeStaticString(value)
-    lines.writeInteger(0x22 as UInt8)
-  }
+  /// For strftime(3), with its NUL.
+  private static let secondFormat = Array("%Y-%m-%dT%H:%M:%S.".utf8) + [0]
 
   /// A member that is JSON already but for its quotes.
   mutating func member(_ name: String, _ value: ByteBuffer, quoted: Bool) {
@@ -92,23 +71,102 @@ struct AccessLogWriter {
     if quoted { lines.writeStaticString("\"") }
   }
 
-  mutating func hex(_ name: StaticString, _ words: (UInt64, UInt64)) {
-    key(name)
-    lines.writeInteger(0x22 as UInt8)
-    lines.writeHex(words.0)
-    lines.writeHex(words.1)
-    lines.writeInteger(0x22 as UInt8)
+  mutating func finish() { lines.writeStaticString("}\n") }
+
+  /// Takes back what was appended since `lines` had `mark` octets.
+  mutating func take(since mark: Int) -> ByteBuffer {
+    defer { lines.moveWriterIndex(to: lines.readerIndex + mark) }
+    return ByteBuffer(bytes: lines.readableBytesView.dropFirst(mark))
+  }
+}
+
+/// Members of a JSON object behind its first.
+extension OctetWriter {
+  @inline(__always)
+  private mutating func key(_ name: StaticString) {
+    text(",\"")
+    text(name)
+    text("\":")
   }
 
-  mutating func number(_ name: StaticString, _ value: UInt64) {
+  /// Up to six octets for each octet of the value.
+  @inline(__always)
+  mutating func member(_ name: StaticString, _ value: UnsafeRawBufferPointer) {
     key(name)
-    lines.writeDecimal(value)
+    octet(0x22)
+    json(value)
+    octet(0x22)
+  }
+
+  @inline(__always)
+  mutating func member(_ name: StaticString, _ value: [UInt8]) { value.withUnsafeBytes { member(name, $0) } }
+
+  /// `value` holds nothing that JSON escapes.
+  @inline(__always)
+  mutating func member(_ name: StaticString, _ value: StaticString) {
+    key(name)
+    octet(0x22)
+    text(value)
+    octet(0x22)
+  }
+
+  @inline(__always)
+  mutating func member(_ name: StaticString, _ words: (UInt64, UInt64)) {
+    key(name)
+    octet(0x22)
+    hex(words.0)
+    hex(words.1)
+    octet(0x22)
+  }
+
+  @inline(__always)
+  mutating func member(_ name: StaticString, _ value: UInt64) {
+    key(name)
+    decimal(value)
   }
 
   /// Nanoseconds, written as milliseconds with three decimals.
-  mutating func milliseconds(_ name: StaticString, _ nanoseconds: UInt64) {
+  @inline(__always)
+  mutating func member(_ name: StaticString, nanoseconds: UInt64) {
     key(name)
-    lines.writeMilliseconds(nanoseconds)
+    milliseconds(nanoseconds)
+  }
+
+  /// The inside of a JSON string, as `ByteBuffer.writeJSON`.
+  @inline(__always)
+  mutating func json(_ value: UnsafeRawBufferPointer) {
+    if value.isPlainJSON { bytes(value) } else { escaped(value) }
+  }
+
+  @inline(never)
+  private mutating func escaped(_ value: UnsafeRawBufferPointer) {
+    var text = ByteBuffer()
+    text.writeJSON(value)
+    text.withUnsafeReadableBytes { bytes($0) }
+  }
+}
+
+extension UnsafeRawBufferPointer {
+  /// Whether it is printable ASCII without quotation marks and backslashes: JSON writes it as it is.
+  var isPlainJSON: Bool {
+    var at = 0
+    while at + 8 <= count {
+      let word = loadUnaligned(fromByteOffset: at, as: UInt64.self)
+      // The upper bit of an octet is set where it is 0x80 and above, below 0x20, or equal to one of three.
+      let ones: UInt64 = 0x0101_0101_0101_0101
+      func zero(_ word: UInt64) -> UInt64 { (word &- ones) & ~word }
+      let odd =
+        word | (word &- ones &* 0x20) | zero(word ^ (ones &* 0x22)) | zero(word ^ (ones &* 0x5C))
+        | zero(word ^ (ones &* 0x7F))
+      if odd & (ones << 7) != 0 { return false }
+      at += 8
+    }
+    while at < count {
+      let octet = self[at]
+      if octet < 0x20 || octet >= 0x7F || octet == 0x22 || octet == 0x5C { return false }
+      at += 1
+    }
+    return true
   }
 }
 
@@ -131,7 +189,7 @@ extension ByteBuffer {
 
   /// The inside of a JSON string. Octets above 0x7F that are not UTF-8 become U+FFFD.
   mutating func writeJSON(_ bytes: some Collection<UInt8>) {
-    if bytes.allSatisfy({ $0 >= 32 && $0 < 127 && $0 != 0x22 && $0 != 0x5C }) {
+    if bytes.withContiguousStorageIfAvailable({ UnsafeRawBufferPointer($0).isPlainJSON }) ?? false {
       writeBytes(bytes)
       return
     }

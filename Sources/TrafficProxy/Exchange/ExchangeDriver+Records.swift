@@ -27,7 +27,7 @@ extension ExchangeDriver {
       if exchange.status != 101, !exchange.isConnect {
         listener.duration.recordAsOwner(now &- exchange.started)
       }
-      listener.overhead.recordAsOwner(exchange.overhead)
+      loop.responseLeaves(listener, overhead: exchange.overhead, now)
     }
     if loop.access.isWanted, compiled.sample >= 0 {
       let isError = exchange.blame != nil || exchange.status >= 500
@@ -67,11 +67,9 @@ extension ExchangeDriver {
 
   /// The record as JSON, apart from the log.
   func recordText(_ now: UInt64) -> ByteBuffer {
-    var text = ByteBuffer()
-    swap(&text, &loop.access.lines)
+    let mark = loop.access.pendingBytes
     record(now, with: listener.compiled.accessForm.fields)
-    swap(&text, &loop.access.lines)
-    return text
+    return loop.access.take(since: mark)
   }
 
   /// Writes the record for the log, in the listener's form.
@@ -90,64 +88,76 @@ extension ExchangeDriver {
 
   /// The record as JSON, ended by LF.
   private func record(_ now: UInt64, with fields: [AccessForm.Field]) {
-    loop.access.begin(ago: now &- exchange.started)
     exchange.head.withUnsafeReadableBytes { bytes in
-      if exchange.requestIDText.count > 0 {
-        loop.access.text("request_id", exchange.requestIDText.of(bytes))
-      } else {
-        loop.access.hex("request_id", exchange.requestID)
-      }
-      if exchange.traceIDText.count > 0 {
-        loop.access.text("trace_id", exchange.traceIDText.of(bytes))
-      } else {
-        loop.access.hex("trace_id", exchange.traceID)
-      }
-      loop.access.text("listener", listener.nameBytes)
-      loop.access.text("direction", isInbound ? "inbound" as StaticString : "outbound")
-      loop.access.text("client", clientAddress)
-      if let route = exchange.route {
-        loop.access.text("route", route.nameBytes)
-        if let cluster = route.cluster { loop.access.text("cluster", cluster.nameBytes) }
-      }
-      if let endpoint = exchange.endpoint { loop.access.text("endpoint", endpoint.text) }
-      if let session {
-        loop.access.text("tls", session.version)
-        if !session.peer.isEmpty { loop.access.text("peer", session.peer) }
-      }
-      if exchange.methodText.count > 0 {
-        loop.access.text("method", exchange.methodText.of(bytes))
-        loop.access.text("path", recordedPath(bytes))
-        loop.access.text("protocol", spoken)
+      let path = recordedPath(bytes)
+      let texts =
+        exchange.requestIDText.count + exchange.traceIDText.count + clientAddress.count
+        + (exchange.endpoint?.text.count ?? 0) + (session?.peer.count ?? 0) + exchange.methodText.count + path.count
+      let names = listener.recordText.count + (exchange.route?.recordText.count ?? 0)
+      // All keys with the longest numbers and words take 748.
+      loop.access.begin(ago: now &- exchange.started, room: 1024 + names + 6 * texts) { out in
+        writeSubject(to: &out, bytes, path)
+        writeOutcome(to: &out, now)
       }
     }
-    loop.access.number("status", UInt64(exchange.status))
-    if exchange.grpcStatus >= 0 { loop.access.number("grpc_status", UInt64(exchange.grpcStatus)) }
-    if exchange.isExhausted {
-      var flags = ByteBuffer()
-      writeFlags(to: &flags)
-      loop.access.text("flags", flags.readableBytesView)
-    } else {
-      loop.access.text("flags", exchange.flag)
-    }
-    if let blame = exchange.blame { loop.access.text("blame", blame.rawValue.utf8) }
-    if let fault = exchange.story.fault { loop.access.text("reason", fault.reason) }
-    loop.access.number("bytes_in", exchange.bytesIn)
-    loop.access.number("bytes_out", exchange.bytesOut)
-    loop.access.number("tries", UInt64(exchange.triesMade))
-    loop.access.milliseconds("head_ms", exchange.headTime)
-    loop.access.milliseconds("route_ms", exchange.routeTime)
-    loop.access.milliseconds("pool_ms", exchange.poolTime)
-    loop.access.milliseconds("connect_ms", exchange.connectTime)
-    loop.access.milliseconds("tls_ms", exchange.tlsTime)
-    loop.access.milliseconds("first_byte_ms", exchange.firstByte > 0 ? exchange.firstByte &- exchange.started : 0)
-    loop.access.milliseconds("last_byte_ms", exchange.firstByte > 0 ? now &- exchange.started : 0)
-    loop.access.milliseconds("total_ms", now &- exchange.started)
-    loop.access.milliseconds("overhead_ms", exchange.overhead)
     for field in fields {
       var text = ByteBuffer()
       write(field.format, to: &text, json: true, now)
       loop.access.member(field.name, text, quoted: !field.format.isNumber)
     }
-    loop.access.end()
+    loop.access.finish()
+  }
+
+  /// Who asked for what, and where it went.
+  private func writeSubject(
+    to out: inout OctetWriter, _ bytes: UnsafeRawBufferPointer, _ path: UnsafeRawBufferPointer
+  ) {
+    if exchange.requestIDText.count > 0 {
+      out.member("request_id", exchange.requestIDText.of(bytes))
+    } else {
+      out.member("request_id", exchange.requestID)
+    }
+    if exchange.traceIDText.count > 0 {
+      out.member("trace_id", exchange.traceIDText.of(bytes))
+    } else {
+      out.member("trace_id", exchange.traceID)
+    }
+    out.bytes(listener.recordText)
+    out.member("client", clientAddress)
+    if let route = exchange.route { out.bytes(route.recordText) }
+    if let endpoint = exchange.endpoint { out.member("endpoint", endpoint.text) }
+    if let session {
+      out.member("tls", session.version)
+      if !session.peer.isEmpty { out.member("peer", session.peer) }
+    }
+    if exchange.methodText.count > 0 {
+      out.member("method", exchange.methodText.of(bytes))
+      out.member("path", path)
+      out.member("protocol", spoken)
+    }
+  }
+
+  /// What became of it, and what took how long.
+  private func writeOutcome(to out: inout OctetWriter, _ now: UInt64) {
+    out.member("status", UInt64(exchange.status))
+    if exchange.grpcStatus >= 0 { out.member("grpc_status", UInt64(exchange.grpcStatus)) }
+    out.text(",\"flags\":\"")
+    out.text(exchange.flag)
+    if exchange.isExhausted { out.text(exchange.flag.utf8CodeUnitCount > 0 ? ",URX" : "URX") }
+    out.octet(0x22)
+    if let blame = exchange.blame { out.member("blame", Array(blame.rawValue.utf8)) }
+    if let fault = exchange.story.fault { out.member("reason", fault.reason) }
+    out.member("bytes_in", exchange.bytesIn)
+    out.member("bytes_out", exchange.bytesOut)
+    out.member("tries", UInt64(exchange.triesMade))
+    out.member("head_ms", nanoseconds: exchange.headTime)
+    out.member("route_ms", nanoseconds: exchange.routeTime)
+    out.member("pool_ms", nanoseconds: exchange.poolTime)
+    out.member("connect_ms", nanoseconds: exchange.connectTime)
+    out.member("tls_ms", nanoseconds: exchange.tlsTime)
+    out.member("first_byte_ms", nanoseconds: exchange.firstByte > 0 ? exchange.firstByte &- exchange.started : 0)
+    out.member("last_byte_ms", nanoseconds: exchange.firstByte > 0 ? now &- exchange.started : 0)
+    out.member("total_ms", nanoseconds: now &- exchange.started)
+    out.member("overhead_ms", nanoseconds: exchange.overhead)
   }
 }

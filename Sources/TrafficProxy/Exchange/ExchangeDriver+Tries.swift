@@ -272,7 +272,7 @@ extension ExchangeDriver {
     exchange.head.withUnsafeReadableBytes { bytes in
       // Another request of this loop may have been parsed since.
       if !isParsed { try? loop.request.parse(bytes) }
-      loop.scratch.clear()
+      loop.clearScratch()
       HeadWriter.request(
         loop, bytes, route.compiled, exchange.identity(isTraced: loop.traceSample >= 0), host: host,
         client: isInbound ? clientAddress : nil,
@@ -291,6 +291,7 @@ extension ExchangeDriver {
     exchange.overhead += now &- exchange.headDone
     exchange.routeTime = exchange.overhead
     exchange.sent = now
+    loop.requestLeaves(self, now)
     resumeReading()
   }
 

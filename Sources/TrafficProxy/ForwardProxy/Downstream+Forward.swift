@@ -67,7 +67,7 @@ extension DownstreamHandler {
     exchange.status = 200
     exchange.firstByte = now
     exchange.overhead += now &- exchange.headDone
-    loop.scratch.clear()
+    loop.clearScratch()
     loop.scratch.writeStaticString("HTTP/1.1 200 Connection Established\r\n\r\n")
     exchange.bytesOut += UInt64(loop.scratch.readableBytes)
     write(loop.scratch)

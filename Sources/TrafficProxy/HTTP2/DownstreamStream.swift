@@ -141,7 +141,7 @@ final class DownstreamStream: ExchangeDriver {
 
   private func write(_ slice: ByteBuffer, to leg: UpstreamLeg) {
     guard !leg.takesContent, isChunked else { return leg.write(slice) }
-    loop.scratch.clear()
+    loop.clearScratch()
     Chunks.append(slice, to: &loop.scratch)
     leg.write(loop.scratch)
   }
@@ -214,7 +214,7 @@ final class DownstreamStream: ExchangeDriver {
   }
 
   private func send(_ head: ByteBuffer, edits: CompiledEdits?, upgrades: Bool = false, ends: Bool) {
-    loop.scratch.clear()
+    loop.clearScratch()
     head.withUnsafeReadableBytes { bytes in
       HeadWriter.response(loop, bytes, edits: edits, persistence: .silent, unchunks: false, upgrades: upgrades)
     }
@@ -334,7 +334,7 @@ final class DownstreamStream: ExchangeDriver {
   override func answer(status: Int, fields: [UInt8], body: [UInt8]) {
     exchange.responseStarted = true
     let isBodyless = status == 204 || status == 304
-    loop.scratch.clear()
+    loop.clearScratch()
     loop.scratch.writeString("HTTP/1.1 \(status) \r\n")
     loop.scratch.writeBytes(fields)
     if !isBodyless { loop.scratch.writeString("Content-Length: \(body.count)\r\n") }

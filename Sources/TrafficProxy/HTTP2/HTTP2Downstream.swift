@@ -71,7 +71,8 @@ final class HTTP2Downstream: HTTP2Handler {
 
   override func handle(_ event: HTTP2Event, _ now: UInt64) {
     switch event {
-    case .request(let key, let ends): take(key).begin(key, loop.workspace.head, loop.workspace.facts, ends, now)
+    case .request(let key, let ends):
+      take(key).begin(key, loop.workspace.head, loop.workspace.facts, ends, loop.turnBegan)
     case .oversizedRequest(let key, let ends): take(key).refuseOversized(key, ends, now)
     case .data(let key, let count, let ends):
       if let slice = input.readSlice(length: count) { stream(key)?.receive(slice, ends: ends, now) }

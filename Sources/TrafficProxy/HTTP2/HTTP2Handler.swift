@@ -115,7 +115,6 @@ class HTTP2Handler: Timed, ChannelDuplexHandler {
     guard !isProcessing else { return }
     isProcessing = true
     let now = NIODeadline.now().uptimeNanoseconds
-    loop.framesRead = now
     while !isClosed, !holdsInput {
       let event = connection.next(&input, &loop.workspace, to: &out, now: now)
       if case .needsInput = event { break }

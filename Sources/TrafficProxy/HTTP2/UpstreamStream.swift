@@ -255,7 +255,7 @@ final class UpstreamStream: UpstreamLeg {
 
   private func pass(_ slice: ByteBuffer, ends: Bool, to driver: ExchangeDriver) {
     guard isChunked else { return driver.responseBody(slice, ends: ends) }
-    loop.scratch.clear()
+    loop.clearScratch()
     Chunks.append(slice, to: &loop.scratch)
     driver.responseBody(loop.scratch, ends: false)
   }
@@ -274,7 +274,7 @@ final class UpstreamStream: UpstreamLeg {
   private func complete() {
     guard let driver else { return }
     detach(code: .noError)
-    driver.exchange.lastRead = loop.framesRead
+    driver.exchange.lastRead = loop.turnBegan
     driver.responseEnded(delimited: true)
   }
 
