@@ -117,6 +117,28 @@ import Vocabulary
     #expect(life.machine.isStopping)
   }
 
+  @Test func theAppThatTheFormerWorkerShouldStartIsStartedByTheNewOne() {
+    var life = Life(.ready, AppPolicy(hasApp: true, restart: .always))
+    life.on(.appExited(.code(3), groupRemains: false))
+    life.on(Self.request)
+    life.on(.candidate(.hello(version: FrameLimits.version)))
+    life.on(.candidate(.checked(product: "2")))
+    #expect(Life.words(life.wait(.seconds(2))) == ["prepareApp"])
+    life.on(.candidate(.outboundReady))
+    #expect(
+      Life.words(life.on(.candidate(.serving))) == ["promote", "prepareApp", "former upgradeEnded", "former leave"])
+  }
+
+  @Test func whatAnUpgradeWaitsForIsSaid() {
+    var life = taking()
+    life.on(.candidate(.waiting(for: "vault")))
+    #expect(
+      Life.lines(life.wait(.seconds(6))) == ["waiting for the new worker of an upgrade to serve (vault; 5 s left)"])
+    life.on(.candidate(.serving))
+    #expect(
+      Life.lines(life.wait(.seconds(6))).contains { $0.hasPrefix("waiting for the former worker to drain (") })
+  }
+
   @Test func whenThePresentWorkerDiesTheNewOneGoesOn() {
     var life = taking()
     #expect(Life.words(life.on(.workerExited(.signal(9)))) == ["promote"])

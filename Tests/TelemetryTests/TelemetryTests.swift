@@ -4,6 +4,33 @@ import Testing
 @testable import Telemetry
 
 @Suite struct MetricRegistryTests {
+  @Test func aSuccessorGoesOnFromWhatWasCounted() {
+    let first = MetricRegistry()
+    let second = MetricRegistry()
+    let labels = [Label("x", "1")]
+    let requests = first.counter("a_total", "A.", labels)
+    requests.add(3)
+    first.histogram("t_seconds", "T.", bounds: [10, 20]).record(15)
+    first.gauge("g", "G.").set(7)
+    first.read("r_total", .counter, "R.") { 5 }
+    _ = first.counter("none_total", "N.")
+    let given = first.retained()
+    #expect(Set(given.map(\.name)) == ["a_total", "t_seconds"])
+    for entry in given { second.adopt(entry) }
+    second.counter("a_total", "A.", labels).add()
+    #expect(second.prometheusText().contains("a_total{x=\"1\"} 4\n"))
+    #expect(second.prometheusText().contains("t_seconds_bucket{le=\"+Inf\"} 1\n"))
+    // What the first one still counts until it ends.
+    requests.add(2)
+    let rest = first.retained(since: given)
+    #expect(rest.map(\.values) == [[2]])
+    for entry in rest { second.adopt(entry) }
+    #expect(second.prometheusText().contains("a_total{x=\"1\"} 6\n"))
+    let third = MetricRegistry()
+    for entry in second.retained() { third.adopt(entry) }
+    #expect(third.prometheusText().contains("a_total{x=\"1\"} 6\n"))
+  }
+
   @Test func cellsOfOneSeriesAreSummed() {
     let registry = MetricRegistry()
     let labels = [Label("listener", "web")]

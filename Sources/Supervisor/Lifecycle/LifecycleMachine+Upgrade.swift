@@ -38,6 +38,8 @@ extension LifecycleMachine {
     var policy: AppPolicy?
     /// Why it does not take over.
     var failure: String?
+    /// For people.
+    var waitsFor = ""
     /// Its channel has ended; the process should end at once.
     var isCut = false
   }
@@ -111,6 +113,7 @@ extension LifecycleMachine {
       upgrade = .taking(until: min(candidate.deadline, now + Self.takingTime))
       actions.append(.handOver(state: state, restarts: restarts, workerRestarts: workerRestarts + 1))
     case .plan(let policy): candidate.policy = policy
+    case .waiting(let subject): candidate.waitsFor = subject
     case .outboundReady:
       if inboundIsOpen { actions.append(.sendCandidate(.openInbound)) } else { promote(at: now) }
     case .serving: promote(at: now)
@@ -187,6 +190,8 @@ extension LifecycleMachine {
     let (isReturn, product) = (candidate.isReturn, candidate.product)
     takePlace(at: now)
     worker = .prepared
+    // What the former worker was asked for and has not given.
+    if app == .requested { requestApp() }
     let text =
       isReturn
       ? rollbackText : "upgraded: worker \(workerSpawns) of this run, version \(product), serves; the former one drains"

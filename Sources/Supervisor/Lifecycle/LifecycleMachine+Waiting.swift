@@ -31,6 +31,7 @@ extension LifecycleMachine {
   }
 
   private func startSubject(at now: Duration) -> (key: String, detail: String)? {
+    if let subject = upgradeSubject(at: now) { return subject }
     switch worker {
     case .none: return nil
     case .waiting(let until): return ("a new worker", "\((until - now).inSeconds) left")
@@ -45,6 +46,17 @@ extension LifecycleMachine {
       return ("the app to end for its restart", "pid \(pid), SIGKILL in \((killAt - now).inSeconds)")
     case .waiting(let until): return ("the next start of the app", "\((until - now).inSeconds) left")
     default: return nil
+    }
+  }
+
+  private func upgradeSubject(at now: Duration) -> (key: String, detail: String)? {
+    switch upgrade {
+    case .checking(let until), .taking(let until):
+      let left = "\((until - now).inSeconds) left"
+      let detail = candidate.waitsFor.isEmpty ? left : "\(candidate.waitsFor); \(left)"
+      return ("the new worker of an upgrade to serve", detail)
+    case .leaving(let until): return ("the former worker to drain", "\((until - now).inSeconds) left")
+    case .none, .clearing: return nil
     }
   }
 
