@@ -48,6 +48,8 @@ package struct AdminEndpoints: Sendable {
   package var upgrade: @Sendable (_ binary: String, _ timeout: Duration) async -> Outcome = { _, _ in
     Outcome(status: 503, text: "there is no supervisor")
   }
+  /// `POST /bypass?for=10m` turns the bypass on, `off=1` (nil) off again.
+  package var bypass: @Sendable (_ time: String?) -> Outcome = { _ in Outcome(status: 404, text: "there is no bypass") }
 
   /// `/tap`: those who watch requests.
   package var taps = TapHub()

@@ -70,7 +70,10 @@ package struct AdminServer: Sendable {
       let outcome = endpoints.drain(query["target"].map(String.init) ?? "all", query["undo"] != nil)
       return Self.text(.init(code: outcome.status), outcome.text + "\n")
     }
-    if !isNetwork { addRequests(to: router) }
+    if !isNetwork {
+      addRequests(to: router)
+      addBypass(to: router)
+    }
     return router
   }
 
@@ -91,6 +94,16 @@ package struct AdminServer: Sendable {
     router.get("tap") { request, _ in TapEndpoint.response(request, endpoints.taps) }
     router.get("requests") { request, _ in
       Self.list(await endpoints.stories(request.uri.queryParameters["id"].map(String.init)))
+    }
+  }
+
+  /// It takes TLS and authorization away: for whoever may open the control socket alone.
+  private func addBypass(to router: Router<BasicRequestContext>) {
+    let endpoints = endpoints
+    router.post("bypass") { request, _ in
+      let query = request.uri.queryParameters
+      let outcome = endpoints.bypass(query["off"] == nil ? query["for"].map(String.init) ?? "" : nil)
+      return Self.text(.init(code: outcome.status), outcome.text + "\n")
     }
   }
 

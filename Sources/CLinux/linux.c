@@ -1,5 +1,6 @@
 #define _GNU_SOURCE
 #include "CLinux.h"
+#include <malloc.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 
@@ -11,3 +12,5 @@ int outrider_harden(const char *name) {
 }
 
 int outrider_accept_stream(int listening) { return accept4(listening, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC); }
+
+void outrider_trim_heap(void) { malloc_trim(0); }

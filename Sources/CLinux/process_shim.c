@@ -141,6 +141,7 @@ static void become(const struct outrider_spawn_request *request, int report) {
   sigset_t none;
   struct sigaction plain;
   setpgid(0, 0);
+  if (request->takes_terminal) tcsetpgrp(STDIN_FILENO, getpid());
   memset(&plain, 0, sizeof plain);
   plain.sa_handler = SIG_DFL;
   for (int number = 1; number < NSIG; number++) sigaction(number, &plain, NULL);
@@ -211,6 +212,8 @@ void outrider_become_subreaper(void) { prctl(PR_SET_CHILD_SUBREAPER, 1); }
 int outrider_exit_of_status(int status) {
   return WIFSIGNALED(status) ? -WTERMSIG(status) : WEXITSTATUS(status);
 }
+
+int outrider_stop_of_status(int status) { return WIFSTOPPED(status) ? WSTOPSIG(status) : 0; }
 
 int outrider_pipe_is_finished(int descriptor) {
   struct pollfd entry = {.fd = descriptor, .events = POLLIN};

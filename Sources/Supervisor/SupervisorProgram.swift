@@ -10,16 +10,18 @@ package enum SupervisorProgram {
   /// read from a descriptor.
   /// - `workerCommand`: the worker's arguments, the first of them its executable; the channel is its descriptor 3.
   ///   `/proc/self/exe` starts this program again and shows as `outrider` in the process list.
+  /// - `terminal`: whether the app gets the terminal that the run was started on.
   /// - `message`: shows one line to people; it has neither the name of the program nor a line's end.
   /// - `version`: of this program, for status.
   package static func run(
-    workerCommand: [String], version: String = "",
+    workerCommand: [String], terminal: Terminal.Wish = .auto, version: String = "",
     message: @escaping (String) -> Void = { StandardError.write("outrider: \($0)") }
   ) -> Int32 {
     outrider_become_subreaper()
     let seed = UInt64.random(in: 0...UInt64.max)
     guard !workerCommand.isEmpty,
-      let driver = SupervisorDriver(workerCommand: workerCommand, version: version, seed: seed, message: message)
+      let driver = SupervisorDriver(
+        workerCommand: workerCommand, terminal: terminal, version: version, seed: seed, message: message)
     else {
       message("cannot start: \(String(cString: strerror(errno))); raise the limit of open files (`ulimit -n`)")
       return 70

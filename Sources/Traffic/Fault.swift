@@ -7,6 +7,8 @@ package enum Fault: UInt8, Sendable, CaseIterable {
   /// There are endpoints, and health checks or outlier detection have left none of them.
   case noneAvailable
   case overflow, dnsFailure
+  /// Memory is nearly used up.
+  case overload
   case connectionRefused, connectionTimeout, connectionReset, upstreamProtocol
   case routeTimeout, tryTimeout, streamIdle
   /// The upstream's certificate is expired or names somebody else; no authority here signed it; it did not take ours.
@@ -31,7 +33,7 @@ package enum Fault: UInt8, Sendable, CaseIterable {
     case .destinationDenied, .accessDenied, .wrongAudience, .authorizerFailed, .authorizerDenied: 403
     case .rateLimited: 429
     case .unauthenticated: 401
-    case .keysUnavailable, .injected: 503
+    case .keysUnavailable, .injected, .overload: 503
     case .noEndpoint, .noneAvailable, .missingSecret, .overflow, .dnsFailure, .connectionRefused: 503
     case .tlsCertificate, .tlsUntrusted, .tlsRefused, .tlsProtocol, .tlsUnavailable: 503
     case .connectionReset, .upstreamProtocol: 502
@@ -49,7 +51,7 @@ package enum Fault: UInt8, Sendable, CaseIterable {
       .authorizerFailed, .authorizerDenied, .rateLimited:
       "http_request_denied"
     case .keysUnavailable: "proxy_configuration_error"
-    case .injected: "proxy_internal_error"
+    case .injected, .overload: "proxy_internal_error"
     case .noEndpoint, .noneAvailable: "destination_unavailable"
     case .missingSecret: "proxy_configuration_error"
     case .overflow: "connection_limit_reached"
@@ -80,6 +82,7 @@ package enum Fault: UInt8, Sendable, CaseIterable {
     case .noEndpoint, .noneAvailable: "UH"
     case .missingSecret: "CF"
     case .overflow: "UO"
+    case .overload: "OM"
     case .dnsFailure: "DF"
     case .connectionRefused, .connectionTimeout: "UF"
     case .tlsCertificate, .tlsUntrusted, .tlsRefused, .tlsProtocol, .tlsUnavailable: "UF"
@@ -105,6 +108,7 @@ package enum Fault: UInt8, Sendable, CaseIterable {
     case .noneAvailable: "no_healthy_endpoint"
     case .missingSecret: "missing_secret"
     case .overflow: "overflow"
+    case .overload: "overload"
     case .dnsFailure: "dns_failure"
     case .connectionRefused: "connection_refused"
     case .connectionTimeout: "connection_timeout"
@@ -137,7 +141,7 @@ package enum Fault: UInt8, Sendable, CaseIterable {
       .client
     case .noRoute, .noEndpoint, .missingSecret, .tlsUntrusted, .tlsRefused, .tlsUnavailable, .keysUnavailable:
       .config
-    case .overflow, .injected: .sidecar
+    case .overflow, .overload, .injected: .sidecar
     case .authorizerFailed: .upstream
     case .dnsFailure, .connectionRefused, .connectionTimeout, .connectionReset, .upstreamProtocol, .routeTimeout,
       .tryTimeout, .streamIdle, .tlsCertificate, .tlsProtocol, .noneAvailable:
@@ -160,6 +164,7 @@ package enum Fault: UInt8, Sendable, CaseIterable {
     case .noneAvailable: "every endpoint is unhealthy or ejected; `outrider status` says why"
     case .missingSecret: "a secret that a field is injected from is missing; see `outrider status`"
     case .overflow: "the cluster's limits are reached; raise its `limits` or add endpoints"
+    case .overload: "raise the limit of memory, or take fewer connections (`limits` of the listener)"
     case .dnsFailure: "the cluster's name does not resolve; check the name and the resolver"
     case .connectionRefused:
       toApp

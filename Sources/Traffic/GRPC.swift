@@ -97,7 +97,8 @@ extension Fault {
     case .unauthenticated: .unauthenticated
     case .rateLimited: .resourceExhausted
     case .requestTimeout, .streamIdle: .cancelled
-    case .noEndpoint, .noneAvailable, .missingSecret, .overflow, .dnsFailure, .connectionRefused, .connectionTimeout,
+    case .noEndpoint, .noneAvailable, .missingSecret, .overflow, .overload, .dnsFailure, .connectionRefused,
+      .connectionTimeout,
       .connectionReset, .tlsCertificate, .tlsUntrusted, .tlsRefused, .tlsProtocol, .tlsUnavailable, .keysUnavailable,
       .injected:
       .unavailable

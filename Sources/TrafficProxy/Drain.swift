@@ -46,5 +46,6 @@ extension LoopListener {
   /// Answers end their connections.
   func isDraining(_ shared: ProxyShared) -> Bool {
     isLeaving || open.isDraining.load(ordering: .relaxed) || shared.isDraining(compiled.direction)
+      || compiled.isInbound && shared.bypass.isOn.load(ordering: .relaxed)
   }
 }

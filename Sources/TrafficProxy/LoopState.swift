@@ -27,6 +27,8 @@ final class ProxyShared: Sendable {
   /// Of clusters by name.
   let outliers = Mutex<[String: OutlierCounters]>([:])
   private let loops = Mutex<[NIOLoopBound<LoopState>]>([])
+  let bypass: Bypass
+  let memory: MemoryWatch
   /// For what checks ask others.
   let outside: OutsideClient
   let drainingInbound = Atomic<Bool>(false)
@@ -77,6 +79,8 @@ final class ProxyShared: Sendable {
     discovery = Discovery(pool: resolver, decode: endpointFiles, logger: logger)
     self.outside = outside
     self.metrics = metrics
+    bypass = Bypass(metrics)
+    memory = MemoryWatch(metrics, logger)
     self.events = events
     self.secrets = secrets
     self.logger = logger
@@ -279,6 +283,8 @@ final class LoopState {
   var multiplexed: [ObjectIdentifier: HTTP2Downstream] = [:]
   /// Accepted connections that no protocol's handler has yet.
   var pending: [ObjectIdentifier: PendingConnection] = [:]
+  /// Accepted connections that pass the proxy by.
+  var splices: [ObjectIdentifier: Splice] = [:]
   var random: SeededRandom
   let routing: RouteScratch
   /// Heads are built here, after `clearScratch`.
@@ -348,14 +354,14 @@ final class LoopState {
     let configuration = snapshot.configuration
     limits = HeadLimits(bytes: configuration.maxHeadBytes, fields: configuration.maxFields)
     workspace = HTTP2Workspace(limits: FieldListLimits(octets: limits.bytes, fields: limits.fields))
-    let window = max(65_535, configuration.watermark)
+    watermark = MemoryWatch.watermark(configuration.watermark)
+    let window = max(65_535, watermark)
     downstreamLimits.streamWindow = window
     downstreamLimits.connectionWindow = 16 * window
     // Many clients share it: those who are slow must not hold back the others.
     upstreamLimits.openedStreams = 256
     upstreamLimits.streamWindow = window
     upstreamLimits.connectionWindow = 256 * window
-    watermark = configuration.watermark
     replayLimit = configuration.replayLimit
     stories.take(configuration.stories, loops: place.count)
     traceSample = configuration.tracing?.sample ?? -1

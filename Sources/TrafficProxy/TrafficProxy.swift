@@ -53,6 +53,7 @@ package final class TrafficProxy: Sendable {
       outside: outside)
     self.shared = shared
     shared.resolver.start()
+    shared.memory.start()
     shared.own.configure(configuration)
     let tls = TLSWatch(material: MaterialSource(book: book), metrics: metrics, logger: logger)
     self.tls = tls
@@ -155,6 +156,9 @@ package final class TrafficProxy: Sendable {
   private static func accept(_ channel: any Channel, _ loop: LoopState, _ id: ListenerID) throws {
     guard let listener = loop.listeners[id] else { throw ChannelError.operationUnsupported }
     if listener.refusesFull(loop) { throw ChannelError.operationUnsupported }
+    if id.direction == .inbound, loop.shared.bypass.isOn.load(ordering: .relaxed) {
+      return try Splice(loop, listener).begin(channel)
+    }
     try AcceptChain(loop, listener, channel).begin(channel)
   }
 
@@ -170,6 +174,7 @@ package final class TrafficProxy: Sendable {
     shared.onEveryLoop { loop in
       for downstream in loop.multiplexed.values
       where downstream.listener.compiled.direction == direction { downstream.drain() }
+      if direction == .inbound { loop.endSplices() }
     }
   }
 
@@ -220,6 +225,9 @@ package final class TrafficProxy: Sendable {
         for pending in Array(state.value.pending.values)
         where pending.listener.compiled.direction == direction {
           if sparesNew { left += 1 } else { pending.closeNow() }
+        }
+        for splice in Array(state.value.splices.values) where direction == .inbound {
+          if cuts { splice.closeNow() } else { left += 1 }
         }
         return left
       }.get()
@@ -300,6 +308,8 @@ package final class TrafficProxy: Sendable {
       return !state.isClosed
     }
     guard isFirst else { return }
+    shared.bypass.stop()
+    shared.memory.stop()
     shared.discovery.stop()
     await tls.stop()
     await keys.stop()
@@ -312,6 +322,7 @@ package final class TrafficProxy: Sendable {
         for pending in Array(state.value.pending.values) { pending.closeNow() }
         for downstream in Array(state.value.downstreams.values) { downstream.closeNow() }
         for downstream in Array(state.value.multiplexed.values) { downstream.closeNow() }
+        for splice in Array(state.value.splices.values) { splice.closeNow() }
         for cluster in state.value.clusters.values { cluster.closeAll() }
         for listener in state.value.listeners.values { listener.destinations?.closeAll() }
         state.value.access.publish()

@@ -180,3 +180,18 @@ def test_as_process_1_it_reaps_forwards_and_passes_the_exit_code(place, ending):
     assert process.wait() == 3
     texts = [json.loads(line) for line in rig.logs_of(process.state)]
     assert any("0" in map(str, record.values()) for record in texts), f"a zombie was left: {texts}"
+
+
+@pytest.mark.parametrize("number, code", [(signal.SIGTERM, 0), (signal.SIGINT, 0), (signal.SIGUSR1, None)])
+def test_as_process_1_signals_reach_the_app(place, ending, python_app, number, code):
+    namespace = ["unshare", "--pid", "--fork", "--mount-proc", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+    process = rig.Outrider(
+        place, {"admin": {"listen": "127.0.0.1:0"}}, python_app("talker.py", 1, "stay"), wrap=namespace)
+    ending.append(process)
+    process.wait_logs(lambda lines: any("talker-done" in line for line in lines), "the app to have started")
+    first = rig.children(process.pid)[0]
+    os.kill(first, number)
+    if code is None:
+        process.wait_logs(lambda lines: any(f"signal-{int(number)}-seen" in l for l in lines), "the app's note of it")
+        os.kill(first, signal.SIGTERM)
+    assert process.wait() == (code or 0)

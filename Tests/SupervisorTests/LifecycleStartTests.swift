@@ -71,7 +71,7 @@ import Vocabulary
     for number in [Int32(3), 10, 12, 28] {
       #expect(life.on(.signal(number)) == [.signalGroup(pid: 100, signal: number)])
     }
-    #expect(life.on(.signal(1)) == [.send(.reload)])
+    #expect(life.on(.signal(1)) == [.send(.reload), .hangUpApp(pid: 100)])
     #expect(life.on(.worker(.actionSignal(12))) == [.signalGroup(pid: 100, signal: 12)])
   }
 }
@@ -100,6 +100,25 @@ import Vocabulary
     #expect(delays == [0, 100, 200, 400, 800, 1600, 3200, 5000, 5000])
     life.now += .seconds(60)
     #expect(Life.words(life.on(.workerExited(.signal(11)))) == ["spawnWorker"])
+  }
+
+  @Test func oneThatServedForASecondIsReplacedAtOnce() {
+    var life = Life(.ready)
+    func delay(serving time: Duration) -> Int64 {
+      life.on(.worker(.hello(version: 1)))
+      life.on(.worker(.outboundReady))
+      life.now += time
+      life.on(.workerExited(.signal(9)))
+      let died = life.now
+      while life.machine.worker != .starting, let next = life.machine.nextDeadline {
+        life.now = next
+        life.on(.tick)
+      }
+      return (life.now - died).inMilliseconds
+    }
+    #expect((0..<20).map { _ in delay(serving: .seconds(1)) } == Array(repeating: 0, count: 20))
+    #expect((0..<4).map { _ in delay(serving: .milliseconds(900)) } == [100, 200, 400, 800])
+    #expect(delay(serving: .seconds(2)) == 0)
   }
 
   @Test func aConfigurationErrorEndsTheRunOnlyBeforeTheFirstReady() {

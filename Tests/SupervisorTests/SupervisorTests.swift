@@ -70,6 +70,7 @@ struct Life {
       case .send(let frame): "\(frame)".split(separator: "(").first.map(String.init)
       case .signalGroup(_, let signal): "signal \(signal)"
       case .killLeftovers: "leftovers"
+      case .hangUpApp: "hang up"
       case .exit(let code): "exit \(code)"
       case .sendInheritance: "inherit"
       case .announceApp: "announce"

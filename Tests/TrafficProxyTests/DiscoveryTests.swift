@@ -76,6 +76,30 @@ import Vocabulary
     try FileManager.default.removeItem(atPath: path)
   }
 
+  @Test func moreEndpointsThanTheLimitAreSpokenOf() throws {
+    func set(_ count: Int) throws -> EndpointSet {
+      let found = try (0..<count).map { index in
+        ResolvedEndpoint(
+          address: try SocketAddress(ipAddress: "10.\(index >> 16).\(index >> 8 & 255).\(index & 255)", port: 80),
+          host: "many", weight: 1, locality: nil, priority: 0)
+      }
+      return EndpointSet(found + found, for: ClusterConfiguration(name: "up", discovery: .fixed([])))
+    }
+    let full = try set(EndpointSet.limit)
+    #expect(full.endpoints.count == EndpointSet.limit && full.leftOut == 0)
+    let more = try set(EndpointSet.limit + 3)
+    #expect(more.endpoints.count == EndpointSet.limit && more.leftOut == 3)
+    let path = FileManager.default.temporaryDirectory.appendingPathComponent("outrider-\(UUID()).ports").path
+    defer { try? FileManager.default.removeItem(atPath: path) }
+    try (1...EndpointSet.limit + 2).map { "\($0)\n" }.joined().write(toFile: path, atomically: true, encoding: .utf8)
+    let cluster = ClusterShared(ClusterConfiguration(name: "up", discovery: .file(path)), app: nil)
+    _ = cluster.discover(NameResolver(), EndpointFileSource(decode: Self.ports))
+    #expect(
+      cluster.newFailure()
+        == "it has 16386 endpoints, and the first 16384 are used: split it over several clusters")
+    #expect(cluster.newFailure() == nil)
+  }
+
   @Test func aReloadKeepsWhatWasFound() throws {
     let path = FileManager.default.temporaryDirectory.appendingPathComponent("outrider-\(UUID()).ports").path
     try "1\n2\n".write(toFile: path, atomically: true, encoding: .utf8)

@@ -7,4 +7,6 @@ int outrider_harden(const char *name);
 /// A connection of a listening socket, close-on-exec and not blocking; -1 with errno.
 int outrider_accept_stream(int listening);
 
+/// Gives freed memory back to the kernel.
+void outrider_trim_heap(void);
 #endif

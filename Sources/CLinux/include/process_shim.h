@@ -38,6 +38,8 @@ struct outrider_spawn_request {
   /// Descriptor i of the child is a copy of descriptors[i]; -1 leaves descriptor i as it is.
   const int *descriptors;
   size_t descriptor_count;
+  /// Not 0 = the new process group gets the terminal on descriptor 0. The caller ignores SIGTTOU.
+  int takes_terminal;
 };
 
 /// Starts a process in its own process group with an empty signal mask and default signal actions.
@@ -55,6 +57,9 @@ void outrider_become_subreaper(void);
 
 /// The exit status of waitpid: the exit code, or -N when signal N ended the process.
 int outrider_exit_of_status(int status);
+
+/// The signal that stopped a process, of the status of waitpid with WUNTRACED; 0 = it has ended.
+int outrider_stop_of_status(int status);
 
 /// Gives the memory back that holds code and constants of the start: pages of files, which come back when they are
 /// touched. What was written to (relocations, variables) stays.

@@ -32,7 +32,8 @@ struct AppProcess {
     for descriptor in descriptors.dropFirst() { close(descriptor) }
   }
 
-  mutating func start(_ spec: AppSpec) throws(Spawn.Failure) -> Int32 {
+  /// With `onTerminal` it has the run's own descriptors and the terminal; its pipes are there, and at their end at once.
+  mutating func start(_ spec: AppSpec, onTerminal: Bool = false) throws(Spawn.Failure) -> Int32 {
     var pipes: [(read: CInt, write: CInt)] = []
     defer { for pipe in pipes { close(pipe.write) } }
     var environment = spec.environment
@@ -40,13 +41,15 @@ struct AppProcess {
       for _ in 0..<(spec.readyDescriptor ? 3 : 2) { pipes.append(try Self.pipe()) }
       if spec.readyDescriptor { environment.append("OUTRIDER_READY_FD=3") }
       var descriptors = [-1] + pipes.map(\.write)
+      if onTerminal { descriptors.replaceSubrange(1...2, with: [-1, -1]) }
       if let inherited, outrider_is_memory(inherited) == 1 {
         descriptors.append(inherited)
         environment.append("OUTRIDER_SECRETS_FD=\(descriptors.count - 1)")
       }
       let child = try Spawn.start(
         file: spec.arguments[0], arguments: spec.arguments, environment: environment,
-        directory: spec.workingDirectory, user: spec.user, group: spec.group, descriptors: descriptors)
+        directory: spec.workingDirectory, user: spec.user, group: spec.group, descriptors: descriptors,
+        takesTerminal: onTerminal)
       give([])
       pid = child
       outputs.append(Output(pid: child, standardOutput: pipes[0].read, standardError: pipes[1].read))
@@ -65,6 +68,18 @@ struct AppProcess {
   /// What another program in this process had started.
   mutating func adopt(pid: Int32?, outputs: [Output], readyDescriptor: CInt?) {
     (self.pid, self.outputs, self.readyDescriptor) = (pid, outputs, readyDescriptor)
+  }
+
+  /// Whether it has a handler for the signal: one that would only die of it is not told.
+  static func handles(_ signal: Int32, pid: Int32) -> Bool {
+    let file = open("/proc/\(pid)/status", O_RDONLY | O_CLOEXEC)
+    guard file >= 0 else { return false }
+    defer { close(file) }
+    var bytes = [UInt8](repeating: 0, count: 4096)
+    let text = String(decoding: bytes[..<max(read(file, &bytes, bytes.count), 0)], as: UTF8.self)
+    let line = text.split(separator: "\n").first { $0.hasPrefix("SigCgt:") }
+    guard let mask = line?.split(separator: "\t").last.flatMap({ UInt64($0, radix: 16) }) else { return false }
+    return mask >> UInt64(signal - 1) & 1 == 1
   }
 
   mutating func forgetReadyDescriptor() {

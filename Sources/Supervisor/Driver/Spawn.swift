@@ -8,10 +8,10 @@ enum Spawn {
     let error: CInt
   }
 
-  /// Descriptor i of the process is a copy of `descriptors[i]`, -1 leaves it as it is.
+  /// With `takesTerminal` the terminal on descriptor 0 is its group's. Descriptor i of the process is a copy of `descriptors[i]`, -1 leaves it as it is.
   static func start(
     file: String, arguments: [String], environment: [String]?, directory: String? = nil, user: String? = nil,
-    group: String? = nil, descriptors: [CInt]
+    group: String? = nil, descriptors: [CInt], takesTerminal: Bool = false
   ) throws(Failure) -> Int32 {
     var pid: pid_t = 0
     var stage: CInt = 0
@@ -37,6 +37,7 @@ enum Spawn {
           request.group = UnsafePointer(texts[3])
           request.descriptors = descriptors.baseAddress
           request.descriptor_count = descriptors.count
+          request.takes_terminal = takesTerminal ? 1 : 0
           return outrider_spawn(&request, &pid, &stage)
         }
       }

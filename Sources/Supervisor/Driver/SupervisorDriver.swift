@@ -22,6 +22,7 @@ final class SupervisorDriver {
   var app = AppProcess()
   var listeners = ListenerTable()
   var manager = ServiceManager()
+  private var terminal: Terminal
   private var exitCode: Int32?
   var hasSpokenOfSockets = false
   /// What the present worker was told last.
@@ -32,7 +33,10 @@ final class SupervisorDriver {
   private static let sentByKernel: Int32 = 0x80
 
   /// nil when the system has no descriptors to give.
-  init?(workerCommand: [String], version: String, seed: UInt64, message: @escaping (String) -> Void) {
+  init?(
+    workerCommand: [String], terminal: Terminal.Wish, version: String, seed: UInt64,
+    message: @escaping (String) -> Void
+  ) {
     let signals = outrider_signal_descriptor()
     guard signals >= 0, let poll = EventPoll() else { return nil }
     self.workerCommand = workerCommand
@@ -41,6 +45,7 @@ final class SupervisorDriver {
     self.message = message
     self.signals = signals
     self.poll = poll
+    self.terminal = Terminal(terminal)
     machine = LifecycleMachine(seed: seed)
     listeners.handedOver = HandedOverSockets(manager.handedOver)
     poll.add(signals)
@@ -128,8 +133,13 @@ final class SupervisorDriver {
   private func reap() {
     var status: CInt = 0
     while true {
-      let pid = waitpid(-1, &status, WNOHANG)
+      let pid = waitpid(-1, &status, WNOHANG | WUNTRACED)
       guard pid > 0 else { return }
+      let stop = outrider_stop_of_status(status)
+      if stop != 0 {
+        if pid == app.pid, let text = terminal.appStopped(by: stop, pid: pid) { message(text) }
+        continue
+      }
       let code = outrider_exit_of_status(status)
       let exit: ProcessExit = code < 0 ? .signal(-code) : .code(code)
       if pid == workerPID {
@@ -146,6 +156,7 @@ final class SupervisorDriver {
         pending.append(.formerExited(exit))
       } else if pid == app.pid {
         app.isGone()
+        terminal.takeBack()
         pending.append(.appExited(exit, groupRemains: kill(-pid, 0) == 0))
       }
     }
@@ -224,12 +235,15 @@ final class SupervisorDriver {
     case .signalGroup(let pid, let signal):
       // An app that left its own group is still found by its number.
       if kill(-pid, signal) != 0, errno == ESRCH, pid == app.pid { kill(pid, signal) }
+    case .hangUpApp(let pid): if AppProcess.handles(SIGHUP, pid: pid) { kill(-pid, SIGHUP) }
     case .killLeftovers(let pid):
       if kill(-pid, SIGKILL) == 0 { message("cut: processes that the app left behind (group \(pid)) got SIGKILL") }
     case .say(let text):
       manager.tell(line: text)
       message(text)
-    case .exit(let code): exitCode = code
+    case .exit(let code):
+      terminal.takeBack()
+      exitCode = code
     default: performUpgrade(action)
     }
   }
@@ -260,7 +274,10 @@ final class SupervisorDriver {
   private func spawnApp(_ spec: AppSpec) {
     do throws(Spawn.Failure) {
       if let old = app.readyDescriptor { poll.remove(old) }
-      let pid = try app.start(spec)
+      let onTerminal = terminal.isFor(spec.arguments)
+      if onTerminal { message("the app has the terminal: its output is not in the logs (--terminal no takes it)") }
+      let pid = try app.start(spec, onTerminal: onTerminal)
+      if onTerminal { terminal.isTaken() }
       if let descriptor = app.readyDescriptor { poll.add(descriptor) }
       pending.append(.appSpawned(pid: pid))
     } catch {

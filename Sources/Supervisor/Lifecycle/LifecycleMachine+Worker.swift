@@ -4,6 +4,8 @@ import Vocabulary
 extension LifecycleMachine {
   /// A worker that lived this long is not part of a crash loop.
   static let workerIsStable = Duration.seconds(60)
+  /// Nor is one that served for so long: it came up, so the next one will, and nobody should wait for it.
+  static let workerHasServed = Duration.seconds(1)
   /// BSD's EX_CONFIG: a new worker would find the same mistake.
   static let configurationError: Int32 = 78
 
@@ -35,6 +37,7 @@ extension LifecycleMachine {
 
   mutating func outboundIsReady(at now: Duration) {
     worker = .prepared
+    workerPreparedAt = now
     workerWaitsFor = ""
     guard !isStopping else { return }
     guard policy.hasApp else {
@@ -83,6 +86,7 @@ extension LifecycleMachine {
   }
 
   mutating func workerIsGone(_ exit: ProcessExit, at now: Duration) {
+    let served = worker == .prepared ? now - workerPreparedAt : .zero
     worker = .none
     killWorkerAt = nil
     guard !isStopping else { return workerIsGoneWhileStopping(exit, at: now) }
@@ -91,7 +95,7 @@ extension LifecycleMachine {
     if !wasReady, let code = fatalCode ?? (exit == .code(Self.configurationError) ? Self.configurationError : nil) {
       return end(with: code, because: "the worker cannot go on", at: now)
     }
-    if now - workerSince >= Self.workerIsStable { workerFailures = 0 }
+    if now - workerSince >= Self.workerIsStable || served >= Self.workerHasServed { workerFailures = 0 }
     let delay = workerFailures == 0 ? Duration.zero : min(.milliseconds(100 << min(workerFailures - 1, 6)), .seconds(5))
     workerFailures += 1
     let rest = app.pid == nil ? "" : "; the app goes on"

@@ -47,6 +47,8 @@ struct LifecycleMachine {
     /// Send `appStarted` with the descriptors of its output.
     case announceApp(pid: Int32, restarts: UInt32)
     case signalGroup(pid: Int32, signal: Int32)
+    /// SIGHUP to the app's group, if the app has a handler for it.
+    case hangUpApp(pid: Int32)
     /// SIGKILL to what the app left behind, with a line if there was something.
     case killLeftovers(pid: Int32)
     case say(String)
@@ -144,6 +146,7 @@ struct LifecycleMachine {
   var inboundIsOpen = false
   var workerSpawns = 0
   var workerSince = Duration.zero
+  var workerPreparedAt = Duration.zero
   var workerFailures = 0
   var respawnedWhileStopping = false
   /// A worker without a channel is of no use: it is killed if it does not end by itself.
@@ -280,6 +283,7 @@ struct LifecycleMachine {
     case 1:
       // Without a worker there is nothing to do: the next one reads the configuration anyway.
       if worker.isConnected, !isStopping { actions.append(.send(.reload)) }
+      if let pid = app.pid { actions.append(.hangUpApp(pid: pid)) }
     default: signalApp(number)
     }
   }

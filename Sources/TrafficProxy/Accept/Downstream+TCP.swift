@@ -28,6 +28,7 @@ extension DownstreamHandler {
       return false
     }
     exchange.route = route
+    if isShed() { return false }
     if let gate = listener.compiled.gate, !admitsStream(gate, now) { return false }
     exchange.countsAsRequest = true
     let active = cluster.shared.requests.wrappingAdd(1, ordering: .relaxed).newValue

@@ -193,6 +193,12 @@ final class ClusterShared: Sendable {
   private func publish(_ list: [EndpointConfiguration], failure: String) -> Bool {
     let addresses = found.withLock { $0.addresses }
     let endpoints = EndpointSet(list.flatMap { resolved($0, addresses) }, for: configuration)
+    var failure = failure
+    if endpoints.leftOut > 0 {
+      let text =
+        "it has \(EndpointSet.limit + endpoints.leftOut) endpoints, and the first \(EndpointSet.limit) are used: split it over several clusters"
+      failure = failure.isEmpty ? text : "\(failure); \(text)"
+    }
     return found.withLock { found in
       found.failure = failure
       let isUseless = endpoints.endpoints.isEmpty && !failure.isEmpty

@@ -157,8 +157,12 @@ private final class DiscoveryRun: Sendable {
 
   private func report(_ logger: Logger) {
     guard let failure = cluster.newFailure() else { return }
-    let isReady = if case .ready = cluster.current { true } else { false }
-    let effect = isReady ? "the last good endpoints stay in use" : "its requests are answered 503"
+    let effect =
+      switch cluster.current {
+      case .ready(let set) where set.leftOut > 0: "the others get no requests"
+      case .ready: "the last good endpoints stay in use"
+      default: "its requests are answered 503"
+      }
     logger.warning("cluster `\(cluster.configuration.name)`: \(failure); \(effect)")
   }
 

@@ -35,11 +35,15 @@ final class EndpointSet: Sendable {
   /// Each once.
   let endpoints: [ResolvedEndpoint]
   let arrangement: EndpointArrangement
+  /// How many were found beyond the limit.
+  let leftOut: Int
 
   init(_ found: [ResolvedEndpoint], for configuration: ClusterConfiguration) {
     var seen = Set<ResolvedEndpoint.Identity>()
-    let endpoints = Array(found.filter { seen.insert($0.identity).inserted }.prefix(Self.limit))
+    let unique = found.filter { seen.insert($0.identity).inserted }
+    let endpoints = Array(unique.prefix(Self.limit))
     self.endpoints = endpoints
+    leftOut = unique.count - endpoints.count
     arrangement = EndpointArrangement(
       endpoints.map { endpoint in
         BalancedEndpoint(

@@ -127,6 +127,7 @@ class ExchangeDriver: Timed {
     guard !isConnect || listener.compiled.forwardPolicy != nil && !takesContent else {
       return localError(.connectRefusedByPolicy, detail: "CONNECT is not allowed on this listener")
     }
+    if isShed() { return }
     if let gate = listener.compiled.gate, !passes(gate, now) { return }
     direct(now)
   }

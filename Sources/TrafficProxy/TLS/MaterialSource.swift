@@ -1,5 +1,5 @@
 import Secrets
-import Traffic
+package import Traffic
 
 #if canImport(Glibc)
   import Glibc
@@ -141,5 +141,15 @@ struct MaterialSource: Sendable {
 
   private static func unreadable(_ path: String, _ code: CInt) -> TLSMaterialError {
     TLSMaterialError("cannot read \(path): \(String(cString: strerror(code)))")
+  }
+}
+
+/// For whoever looks at certificates without serving them.
+package enum CertificateCheck {
+  /// When the certificate in those files expires, in seconds since 1970. Throws when it cannot be used now: no PEM,
+  /// unreadable, expired, not valid yet. Of a secret nothing is known here.
+  package static func expiry(_ source: CertificateSource) throws(TLSMaterialError) -> Int64 {
+    let text = try MaterialSource(book: SecretBook()).certificate(source)
+    return try OwnCertificate(source, text, now: Moment.now).expires
   }
 }

@@ -1,5 +1,4 @@
 import ArgumentParser
-import FoundationEssentials
 import Glibc
 import Supervisor
 import Vocabulary
@@ -42,11 +41,8 @@ struct DrainCommand: ParsableCommand {
 
   private func waitUntilEmpty(_ socket: String, _ limit: Duration) throws {
     let deadline = ContinuousClock.now + limit
-    let decoder = JSONDecoder()
-    decoder.keyDecodingStrategy = .convertFromSnakeCase
     while true {
-      let answer = try ControlClient.send("GET", "/status", socket: socket)
-      let status = try decoder.decode(WorkerStatus.self, from: Data(answer.body.utf8))
+      let status = try WorkerStatus.read(socket)
       let left = status.listeners.filter { listener in
         let isMeant = ["all", listener.direction, "\(listener.direction).\(listener.name)"].contains(target)
         return isMeant && listener.connections > 0

@@ -7,10 +7,12 @@ struct OutriderCommand: ParsableCommand {
     abstract: "One sidecar for any app: its traffic, its logs, its secrets and its life.",
     version: ProductVersion.text,
     subcommands: [
-      RunCommand.self, WaitCommand.self, ValidateCommand.self, ExplainCommand.self, SchemaCommand.self,
-      StatusCommand.self,
+      InitCommand.self, RunCommand.self, WaitCommand.self, ValidateCommand.self, ExplainCommand.self,
+      SchemaCommand.self,
+      StatusCommand.self, DoctorCommand.self, TopCommand.self,
       LogsCommand.self, TapCommand.self, SecretsCommand.self, InterceptCommand.self, ReloadCommand.self,
-      UpgradeCommand.self, DrainCommand.self, QuitCommand.self, CompletionsCommand.self, InjectCommand.self,
+      UpgradeCommand.self, DrainCommand.self, BypassCommand.self, QuitCommand.self, CompletionsCommand.self,
+      InjectCommand.self,
       InjectorCommand.self,
       VersionCommand.self, WorkerCommand.self,
     ])

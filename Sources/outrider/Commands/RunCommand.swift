@@ -23,6 +23,12 @@ struct RunCommand: ParsableCommand {
       visibility: .hidden))
   var workerBinary = "/proc/self/exe"
 
+  @Option(
+    help:
+      "Whether the app gets the terminal instead of the logs: yes, no, or auto (a shell or interpreter without a script)."
+  )
+  var terminal = Terminal.Wish.auto
+
   @Argument(parsing: .postTerminator, help: "The app's command, after --.")
   var command: [String] = []
 
@@ -37,7 +43,9 @@ struct RunCommand: ParsableCommand {
     if let config = options.config { worker += ["--config", config] }
     if let state = options.state { worker += ["--state", state] }
     if !command.isEmpty { worker += ["--"] + command }
-    let code = SupervisorProgram.run(workerCommand: worker, version: ProductVersion.text)
+    let code = SupervisorProgram.run(workerCommand: worker, terminal: terminal, version: ProductVersion.text)
     throw ExitCode(code)
   }
 }
+
+extension Terminal.Wish: ExpressibleByArgument {}

@@ -8,10 +8,7 @@ struct SecretsStatusCommand: ParsableCommand {
   @OptionGroup var options: CommonOptions
 
   func run() throws {
-    let answer = try ControlClient.send("GET", "/status", socket: options.controlSocket())
-    let decoder = JSONDecoder()
-    decoder.keyDecodingStrategy = .convertFromSnakeCase
-    let secrets = try decoder.decode(WorkerStatus.self, from: Data(answer.body.utf8)).secrets
+    let secrets = try WorkerStatus.read(options.controlSocket()).secrets
     if options.output == .json {
       let encoder = JSONEncoder()
       encoder.keyEncodingStrategy = .convertToSnakeCase

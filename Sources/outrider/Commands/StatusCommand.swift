@@ -1,5 +1,4 @@
 import ArgumentParser
-import FoundationEssentials
 
 struct StatusCommand: ParsableCommand {
   static let configuration = CommandConfiguration(
@@ -7,14 +6,10 @@ struct StatusCommand: ParsableCommand {
   @OptionGroup var options: CommonOptions
 
   func run() throws {
-    let answer = try ControlClient.send("GET", "/status", socket: options.controlSocket())
-    if options.output == .json {
-      print(answer.body, terminator: "")
-      return
+    let socket = try options.controlSocket()
+    switch options.output {
+    case .json: print(try ControlClient.send("GET", "/status", socket: socket).body, terminator: "")
+    case .text: print(try WorkerStatus.read(socket).rendered())
     }
-    let decoder = JSONDecoder()
-    decoder.keyDecodingStrategy = .convertFromSnakeCase
-    let status = try decoder.decode(WorkerStatus.self, from: Data(answer.body.utf8))
-    print(status.rendered())
   }
 }

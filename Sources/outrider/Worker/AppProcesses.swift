@@ -93,7 +93,7 @@ final class AppProcesses: Sendable {
   }
 
   /// The beginning of a file, 16 KiB at most.
-  private static func text(_ path: String) -> String? {
+  static func text(_ path: String) -> String? {
     let descriptor = open(path, O_RDONLY | O_CLOEXEC)
     guard descriptor >= 0 else { return nil }
     defer { close(descriptor) }

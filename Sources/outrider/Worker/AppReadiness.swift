@@ -27,6 +27,7 @@ struct AppReadiness: Sendable {
     var isReady = known
     let deadline = ContinuousClock.now + configuration.deadline
     var saidLate = false
+    var told = ""
     while !Task.isCancelled {
       let failure = await probe.failure()
       if Task.isCancelled { return }
@@ -39,7 +40,13 @@ struct AppReadiness: Sendable {
           late(failure)
         }
         facts.change { if isReady != true || bad >= configuration.unhealthy { $0.appReason = failure } }
-        if isReady == true && bad >= configuration.unhealthy { tell(false, failure, &isReady) }
+        if isReady == true && bad >= configuration.unhealthy {
+          tell(false, failure, &isReady)
+        } else if isReady == nil, failure != told {
+          // For the line that says what is waited for.
+          told = failure
+          link.send(.appReady(false, reason: failure))
+        }
       } else {
         good += 1
         bad = 0

@@ -30,6 +30,7 @@ extension Worker {
     endpoints.upgrade = { [weak self] binary, timeout in
       await self?.upgrade(binary, within: timeout) ?? .init(status: 503, text: "the sidecar is stopping")
     }
+    endpoints.bypass = { [weak self] in self?.bypass($0) ?? .init(status: 503, text: "the sidecar is stopping") }
     endpoints.taps = events.taps
     let proxy = proxy
     endpoints.stories = { await proxy.stories(of: $0, limit: 50) }
@@ -102,7 +103,7 @@ extension Worker {
         reverted: Int(now.run.upgrades.reverted)), pid: Int(getpid()), state: now.state,
       uptimeSeconds: facts.started.duration(to: .now) / .seconds(1), stateDirectory: value.stateDirectory,
       configurationFiles: now.loaded.files, lastReloadError: now.lastReloadError,
-      inFlightRequests: proxy.inFlight,
+      inFlightRequests: proxy.inFlight, bypass: bypassStatus,
       app: value.app.command.isEmpty
         ? nil
         : .init(

@@ -15,6 +15,12 @@ struct WorkerStatus: Codable, Sendable {
     var draining: Bool
     var connections: Int
   }
+  /// Inbound connections pass the proxy by.
+  struct Bypass: Codable, Sendable {
+    var secondsLeft: Int64
+    /// That pass by now.
+    var connections: Int
+  }
   /// An endpoint that gets no requests.
   struct Endpoint: Codable, Sendable {
     var cluster: String
@@ -83,6 +89,8 @@ struct WorkerStatus: Codable, Sendable {
   var configurationFiles: [String]
   var lastReloadError: String?
   var inFlightRequests: Int
+  /// nil = off.
+  var bypass: Bypass?
   var app: App?
   var listeners: [Listener]
   var unavailableEndpoints: [Endpoint]
@@ -100,6 +108,7 @@ struct WorkerStatus: Codable, Sendable {
         "sidecar   worker \(generation) of this run, supervisor \(supervisorVersion), upgrades: \(upgrades.succeeded) succeeded, "
           + "\(upgrades.failed) failed, \(upgrades.reverted) taken back")
     }
+    if let bypass { lines.append("BYPASS    \(bypass.rendered)") }
     if let app {
       let condition = app.ready ? "ready" : (app.reason.isEmpty ? "not ready" : app.reason)
       lines.append(
@@ -132,6 +141,12 @@ struct WorkerStatus: Codable, Sendable {
     if let lastReloadError { lines.append("reload    last one failed: \(lastReloadError)") }
     lines.append("state     \(stateDirectory)")
     return lines.joined(separator: "\n")
+  }
+}
+
+extension WorkerStatus.Bypass {
+  var rendered: String {
+    "on for another \(secondsLeft) s: inbound connections go to the app unseen, \(connections) now; `outrider bypass off` ends it"
   }
 }
 
