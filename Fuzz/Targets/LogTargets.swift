@@ -75,11 +75,14 @@ enum LogTargets {
     if first & 1 == 1, segment.count >= SpoolBatchHead.size {
       put(UInt64(SpoolBatchHead.magic), 4, at: 0, in: &segment)
       put(UInt64(segment.count - SpoolBatchHead.size), 4, at: 4, in: &segment)
-      let sum = segment.withUnsafeBytes { Checksum.crc32($0.part(12..<$0.count)) }
+      let sum = segment.withUnsafeBytes { Checksum.crc32c($0.part(12..<$0.count)) }
       put(UInt64(sum), 4, at: 8, in: &segment)
     }
     return segment.withUnsafeBytes { bytes in
       let isIntact = SpoolBatchHead.isIntact(bytes)
+      let next = SpoolBatchHead.nextIntact(bytes, from: 0)
+      if isIntact, next != 0 { return "an intact batch is not found where it begins" }
+      if let next, !SpoolBatchHead.isIntact(bytes.part(next..<bytes.count)) { return "what was found is damaged" }
       guard var view = SpoolBatchView(bytes) else { return isIntact ? "intact, and cannot be viewed" : nil }
       var total = SpoolBatchHead.size + view.source.count
       while let record = view.next() {

@@ -37,7 +37,11 @@ final class FilesSource {
   private var files: [Key: Followed] = [:]
   private var firstScan: Bool
   private var buffer = ByteArena(capacity: 4096)
+  /// Which files there are, or who they are, is not as the checkpoint has it.
   private var changed = false
+  /// Positions are not; after a crash the spool knows them.
+  private var moved = false
+  private var saved: Int64 = .min
   private var scanned: Int64 = .min
   /// Tells of changes in the files' directories; -1 when the system has no more of these.
   let changes = inotify_init1(CInt(IN_NONBLOCK) | CInt(IN_CLOEXEC))
@@ -48,6 +52,8 @@ final class FilesSource {
   private var looked: Int64 = .min
   /// Between two looks, nanoseconds: lines that come one by one are read some at a time.
   private static let pause: Int64 = 10_000_000
+  /// Between two checkpoints of files that only grow, nanoseconds.
+  private static let interval: Int64 = 250_000_000
 
   init(name: String, input: LogSourceConfiguration.FilesInput, shipper: LineShipper, spool: Spool, directory: String) {
     self.name = name
@@ -108,14 +114,17 @@ final class FilesSource {
     for key in files.keys.sorted(by: { ($0.device, $0.inode) < ($1.device, $1.inode) }) {
       if read(key, now) { more = true }
     }
-    save()
+    if changed || atEnd || (moved && (saved == .min || now - saved >= Self.interval)) { save() }
     isBusy = more
     return more
   }
 
-  /// Writes the checkpoint when a position has moved.
+  /// Writes the checkpoint when anything has changed.
   func save() {
-    if changed { changed = !StateFile.replace(checkpoint, FileCheckpoint.encode(files.values.map(\.mark))) }
+    guard changed || moved else { return }
+    guard StateFile.replace(checkpoint, FileCheckpoint.encode(files.values.map(\.mark))) else { return }
+    (changed, moved) = (false, false)
+    saved = Clock.monotonic()
   }
 
   /// Takes what the system tells of the directories.
@@ -323,7 +332,7 @@ final class FilesSource {
   private func advance(_ file: inout Followed, _ safe: Int, wanted: Int) -> Bool {
     if safe > 0 {
       file.mark.offset += safe
-      changed = true
+      moved = true
     }
     return safe >= wanted
   }

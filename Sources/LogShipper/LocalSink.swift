@@ -29,7 +29,7 @@ final class LocalSink: Sendable {
     guard state.phase != .abandoned else { return }
     state.spool.wake(sink: state.name) { [wake] in wake.raise() }
     let reader = SpoolReader(
-      state.spool, from: state.spool.register(sink: state.name), route: state.route)
+      state.spool, from: state.spool.register(sink: state.name), route: state.route, sources: state.sources)
     var complained: Int64 = .min
     let output: LocalOutput
     do { output = try self.output() } catch {
@@ -53,13 +53,14 @@ final class LocalSink: Sendable {
         guard state.phase == .running else { return }
         wake.wait(milliseconds: 1000)
       }
-      state.meters.damaged.add(reader.takeDamaged())
+      state.count(damaged: reader.takeDamaged(), logger)
       _ = state.spool.commit(sink: state.name, reader.position)
     }
   }
 
   private func deliver(_ batch: SpoolBatchView, to output: LocalOutput) -> Bool {
-    guard state.takes(batch.source) else { return true }
+    // Another sink's, or nothing but a note of how far sources have come.
+    if batch.isEmpty { return true }
     var view = batch
     var count: UInt64 = 0
     while let record = view.next() {

@@ -1,3 +1,4 @@
+import Logging
 import Logs
 import Synchronization
 import Telemetry
@@ -86,7 +87,14 @@ final class SinkState: Sendable {
     set { error.withLock { $0 = newValue } }
   }
 
-  func takes(_ source: Bytes) -> Bool { sources.isEmpty || sources.contains(source.text) }
+  /// Records that stood in the spool and cannot be read.
+  func count(damaged: UInt64, _ logger: Logger) {
+    guard damaged > 0 else { return }
+    meters.damaged.add(damaged)
+    logger.error(
+      "log sink '\(name)': \(damaged) records in the log spool '\(spool.path)' were damaged on disk and are lost; check the disk"
+    )
+  }
 
   var status: LogSinkStatus {
     LogSinkStatus(

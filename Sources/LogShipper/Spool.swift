@@ -36,11 +36,15 @@ package final class Spool: Sendable {
     var lost: UInt64 = 0
     /// How far each source's identity was spooled, from the batches found at start.
     var reached: [UInt64: UInt64] = [:]
+    /// The same of those that came in the last seconds, with the monotonic time.
+    var recent: [UInt64: (end: UInt64, time: Int64)] = [:]
 
     var segmentLimit: Int { min(8 << 20, max(64 << 10, configuration.limit / 4)) }
   }
 
   static let segmentHeader = 16
+  /// For so long a new segment tells how far a source has come, nanoseconds; checkpoints are written far more often.
+  private static let memory: Int64 = 5_000_000_000
   private static let magic: UInt64 = 0x314C_4F4F_5053_524F
 
   package let path: String
@@ -106,27 +110,41 @@ package final class Spool: Sendable {
     var offset = segmentHeader
     var next = header.1
     let arena = ByteArena()
-    while readBatch(fd, offset, into: arena), SpoolBatchHead.isIntact(arena.bytes),
-      let head = SpoolBatchHead(arena.bytes)
-    {
-      offset += arena.count
-      next = head.sequence + UInt64(head.count)
-      reached[head.identity] = max(reached[head.identity] ?? 0, head.end)
+    let size = Int(lseek(fd, 0, SEEK_END))
+    while true {
+      while readBatch(fd, offset, into: arena), SpoolBatchHead.isIntact(arena.bytes),
+        let head = SpoolBatchHead(arena.bytes)
+      {
+        offset += arena.count
+        next = head.sequence + UInt64(head.count)
+        reached[head.identity] = max(reached[head.identity] ?? 0, head.end)
+      }
+      // A torn end, or damage with batches behind it.
+      guard let behind = nextBatch(fd, from: offset + 1, to: size, arena) else { return (offset, header.1, next) }
+      offset = behind
     }
-    return (offset, header.1, next)
+  }
+
+  /// Where the next intact batch begins, nil when there is none.
+  static func nextBatch(_ fd: CInt, from start: Int, to end: Int, _ arena: ByteArena) -> Int? {
+    let length = min(end - start, SpoolBatchHead.maximumPayload)
+    guard length > SpoolBatchHead.size else { return nil }
+    arena.prepare(length)
+    arena.advance(max(0, pread(fd, arena.reserve(length), length, off_t(start))))
+    defer { arena.prepare(0) }
+    return SpoolBatchHead.nextIntact(arena.bytes, from: 0).map { start + $0 }
   }
 
   /// Reads the batch at `offset` whole; false when it is not all there.
   static func readBatch(_ fd: CInt, _ offset: Int, into arena: ByteArena) -> Bool {
-    arena.removeAll()
-    arena.release(above: 2 << 20)
-    guard pread(fd, arena.reserve(SpoolBatchHead.size), SpoolBatchHead.size, off_t(offset)) == SpoolBatchHead.size
-    else { return false }
+    arena.prepare(SpoolBatchHead.size)
+    guard pread(fd, arena.base, SpoolBatchHead.size, off_t(offset)) == SpoolBatchHead.size else { return false }
     arena.advance(SpoolBatchHead.size)
     guard let head = SpoolBatchHead(arena.bytes) else { return false }
-    guard pread(fd, arena.reserve(head.payload), head.payload, off_t(offset + SpoolBatchHead.size)) == head.payload
-    else { return false }
-    arena.advance(head.payload)
+    let size = SpoolBatchHead.size + head.payload
+    arena.prepare(size)
+    guard pread(fd, arena.base, size, off_t(offset)) == size else { return false }
+    arena.advance(size)
     return true
   }
 
@@ -178,6 +196,7 @@ package final class Spool: Sendable {
     let (result, wakers) = state.withLock { state -> (Appended, [@Sendable () -> Void]) in
       batch.finish(sequence: state.next, identity: identity, start: start, end: end, time: time)
       let result = append(batch.arena.bytes, count: batch.count, &state)
+      if result == .stored { state.recent[identity] = (end, Clock.monotonic()) }
       return (result, result == .stored ? Array(state.wakers.values) : [])
     }
     for waker in wakers { waker() }
@@ -247,6 +266,23 @@ package final class Spool: Sendable {
     state.descriptor = fd
     state.segments.append(Segment(id: id, size: Self.segmentHeader, first: state.next))
     state.bytes += Self.segmentHeader
+    return notePositions(&state)
+  }
+
+  /// Begins a segment with how far the sources have come, in batches without records: a source writes its checkpoint now
+  /// and then, and after a crash the spool, whose older segments may be gone, knows better. nil, or errno.
+  private func notePositions(_ state: inout State) -> CInt? {
+    let now = Clock.monotonic()
+    state.recent = state.recent.filter { now - $0.value.time < Self.memory }
+    let builder = SpoolBatchBuilder(source: "", capacity: SpoolBatchHead.size)
+    let last = state.segments.count - 1
+    for (identity, place) in state.recent {
+      builder.reset()
+      builder.finish(sequence: state.next, identity: identity, start: place.end, end: place.end, time: Clock.now())
+      if let code = store(builder.arena.bytes, at: state.segments[last].size, in: state.descriptor) { return code }
+      state.segments[last].size += builder.arena.count
+      state.bytes += builder.arena.count
+    }
     return nil
   }
 
@@ -277,7 +313,7 @@ package final class Spool: Sendable {
 
   /// Keeps a sink's acknowledged position, durable at once, and deletes what is not needed any more.
   package func commit(sink: String, _ position: SpoolPosition) -> Bool {
-    guard StateFile.replace("\(checkpoints)/sink.\(sink)", position.text) else { return false }
+    guard StateFile.overwrite("\(checkpoints)/sink.\(sink)", position.text) else { return false }
     state.withLock { state in
       state.positions[sink] = position
       collect(&state)
@@ -286,9 +322,12 @@ package final class Spool: Sendable {
   }
 
   enum Place {
-    /// Batches stand from the position on.
-    case readable
-    case move(SpoolPosition)
+    /// Batches stand from the position on, up to this offset.
+    case readable(until: Int)
+    /// On in the next segment.
+    case follow(SpoolPosition)
+    /// The place is gone; the oldest one that is there.
+    case dropped(SpoolPosition)
     case end
   }
 
@@ -296,16 +335,17 @@ package final class Spool: Sendable {
     state.withLock { state in
       guard let index = state.segments.firstIndex(where: { $0.id == position.segment }) else {
         guard let first = state.segments.first else { return .end }
-        return .move(SpoolPosition(segment: first.id, offset: Self.segmentHeader, sequence: first.first))
+        return .dropped(SpoolPosition(segment: first.id, offset: Self.segmentHeader, sequence: first.first))
       }
-      if position.offset < state.segments[index].size { return .readable }
+      let size = state.segments[index].size
+      if position.offset < size { return .readable(until: size) }
       guard index + 1 < state.segments.count else { return .end }
       let next = state.segments[index + 1]
-      return .move(SpoolPosition(segment: next.id, offset: Self.segmentHeader, sequence: next.first))
+      return .follow(SpoolPosition(segment: next.id, offset: Self.segmentHeader, sequence: next.first))
     }
   }
 
-  /// Behind a damaged batch: the next segment, or this one's end.
+  /// Behind damage that no batch follows in its segment: the next segment, or this one's end.
   func behindDamage(_ position: SpoolPosition) -> SpoolPosition {
     state.withLock { state in
       if let next = state.segments.first(where: { $0.id > position.segment }) {
@@ -329,67 +369,5 @@ package final class Spool: Sendable {
       let end = min(state.next, end)
       return Int(end - min(end, position.sequence))
     }
-  }
-}
-
-/// One sink's way through the spool. Owned by one thread or task.
-final class SpoolReader {
-  private let spool: Spool
-  private let arena = ByteArena()
-  private var descriptor: CInt = -1
-  private var segment: UInt64 = 0
-  private(set) var position: SpoolPosition
-  private var damaged: UInt64 = 0
-
-  private let filter: ConditionMatcher?
-
-  /// Batches come without the records that `route` does not match.
-  init(_ spool: Spool, from position: SpoolPosition, route: LogCondition? = nil) {
-    self.spool = spool
-    self.position = position
-    filter = route.map { ConditionMatcher($0) }
-  }
-
-  deinit { if descriptor >= 0 { close(descriptor) } }
-
-  /// Records that damage took since the last call.
-  func takeDamaged() -> UInt64 {
-    defer { damaged = 0 }
-    return damaged
-  }
-
-  /// The next batch, valid until the next call, and moves behind it; nil at the end.
-  func next() -> SpoolBatchView? {
-    while true {
-      switch spool.place(position) {
-      case .end: return nil
-      case .move(let place): position = place
-      case .readable:
-        guard open() else { continue }
-        let whole = Spool.readBatch(descriptor, position.offset, into: arena)
-        if whole, SpoolBatchHead.isIntact(arena.bytes), var view = SpoolBatchView(arena.bytes) {
-          position.offset += arena.count
-          position.sequence = view.head.sequence + UInt64(view.head.count)
-          view.filter = filter
-          return view
-        }
-        // Dropped meanwhile, or damaged on disk.
-        if case .readable = spool.place(position) {
-          let behind = spool.behindDamage(position)
-          damaged += behind.sequence - min(behind.sequence, position.sequence)
-          position = behind
-        }
-      }
-    }
-  }
-
-  private func open() -> Bool {
-    if descriptor >= 0, segment == position.segment { return true }
-    if descriptor >= 0 { close(descriptor) }
-    segment = position.segment
-    descriptor = Glibc.open(spool.path + "/" + Spool.name(segment), O_RDONLY | O_CLOEXEC)
-    if descriptor >= 0 { return true }
-    if case .readable = spool.place(position) { position = spool.behindDamage(position) }
-    return false
   }
 }

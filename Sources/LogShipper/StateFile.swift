@@ -74,6 +74,23 @@ enum StateFile {
     Array(text.utf8).withUnsafeBytes { replace(path, $0) }
   }
 
+  /// Puts a line in the place of the one that the file has, in one write of `width` bytes: whoever is killed leaves the
+  /// old one or the new one, and nothing is allocated. False and errno on failure.
+  static func overwrite(_ path: String, _ line: String, width: Int = 96) -> Bool {
+    var bytes = Array(line.utf8)
+    while bytes.last == 0x0A { bytes.removeLast() }
+    while bytes.count < width - 1 { bytes.append(0x20) }
+    bytes.append(0x0A)
+    let fd = open(path, O_WRONLY | O_CLOEXEC)
+    if fd >= 0 {
+      defer { close(fd) }
+      if lseek(fd, 0, SEEK_END) == off_t(bytes.count) {
+        return bytes.withUnsafeBytes { pwrite(fd, $0.baseAddress, $0.count, 0) } == bytes.count
+      }
+    }
+    return bytes.withUnsafeBytes { replace(path, $0) }
+  }
+
   /// Writes everything at the descriptor's position; false and errno when it did not all go.
   static func writeAll(_ fd: CInt, _ bytes: Bytes) -> Bool {
     var done = 0

@@ -33,6 +33,15 @@ package final class ByteArena {
     count = 0
   }
 
+  /// Forgets everything and makes room for so many bytes, and little more.
+  package func prepare(_ size: Int) {
+    count = 0
+    guard size > capacity || capacity > 4 * size + (1 << 20) else { return }
+    base.deallocate()
+    capacity = (size + 0x3FFF) & ~0x3FFF
+    base = .allocate(byteCount: capacity, alignment: 16)
+  }
+
   /// Makes room for `extra` more bytes and returns where they go; `advance` makes them count.
   @inline(__always)
   package func reserve(_ extra: Int) -> UnsafeMutableRawPointer {
@@ -66,6 +75,13 @@ package final class ByteArena {
 
   package func append(_ text: StaticString) {
     append(Bytes(start: text.utf8Start, count: text.utf8CodeUnitCount))
+  }
+
+  /// The same where every record passes.
+  @inline(__always)
+  func write(_ text: StaticString) {
+    reserve(text.utf8CodeUnitCount).copyMemory(from: text.utf8Start, byteCount: text.utf8CodeUnitCount)
+    count &+= text.utf8CodeUnitCount
   }
 
   package func append(_ bytes: [UInt8]) { bytes.withUnsafeBytes { append($0) } }
@@ -105,7 +121,10 @@ package final class ByteArena {
 extension UnsafeRawBufferPointer {
   /// A part of the bytes; the range must lie within them.
   @inline(__always)
-  package func part(_ range: Range<Int>) -> Bytes { Bytes(rebasing: self[range]) }
+  package func part(_ range: Range<Int>) -> Bytes {
+    assert(range.lowerBound >= 0 && range.upperBound <= count)
+    return Bytes(start: baseAddress.map { $0 + range.lowerBound }, count: range.upperBound &- range.lowerBound)
+  }
 
   /// The offset of the first `byte` at or after `start`, or nil.
   @inline(__always)
@@ -123,6 +142,12 @@ extension UnsafeRawBufferPointer {
       index -= 1
     }
     return nil
+  }
+
+  /// True when both hold the same bytes.
+  @inline(__always)
+  package func equals(_ other: Bytes) -> Bool {
+    count == other.count && (count == 0 || memcmp(baseAddress!, other.baseAddress!, count) == 0)
   }
 
   /// True when the bytes are exactly the ASCII text.

@@ -54,10 +54,9 @@ package struct JSONScanner {
   @inline(__always)
   private mutating func skipSpace() {
     while index < bytes.count {
-      switch bytes[index] {
-      case 0x20, 0x09, 0x0A, 0x0D: index &+= 1
-      default: return
-      }
+      let byte = bytes[index]
+      guard byte <= 0x20, byte == 0x20 || byte == 0x0A || byte == 0x09 || byte == 0x0D else { return }
+      index &+= 1
     }
   }
 
@@ -146,10 +145,20 @@ package struct JSONScanner {
     return index > start
   }
 
+  /// Moves behind a string; most have no escape.
+  @inline(__always)
   private mutating func string() -> Bool {
-    index &+= 1
+    index = JSONText.plainEnd(bytes, from: index &+ 1)
+    if index < bytes.count, bytes[index] == 0x22 {
+      index &+= 1
+      return true
+    }
+    return escapedString()
+  }
+
+  /// The same from the first byte on that is not plain.
+  private mutating func escapedString() -> Bool {
     while true {
-      skipPlain()
       guard index < bytes.count else { return false }
       let byte = bytes[index]
       index &+= 1
@@ -165,12 +174,7 @@ package struct JSONScanner {
         index &+= 4
       default: return false
       }
+      index = JSONText.plainEnd(bytes, from: index)
     }
-  }
-
-  /// Moves to the next quote, backslash or control character, eight bytes a step.
-  @inline(__always)
-  private mutating func skipPlain() {
-    index = JSONText.plainEnd(bytes, from: index)
   }
 }

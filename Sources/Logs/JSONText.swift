@@ -1,30 +1,12 @@
+import CLinux
+
 /// Strings as JSON writes them.
 package enum JSONText {
-  private static let ones: UInt64 = 0x0101_0101_0101_0101
-  private static let tops: UInt64 = 0x8080_8080_8080_8080
-
   /// The offset of the first quote, backslash or control character at or after `start`, or the end.
   @inline(__always)
   package static func plainEnd(_ bytes: Bytes, from start: Int) -> Int {
-    var index = start
-    while index &+ 8 <= bytes.count {
-      let word = bytes.loadUnaligned(fromByteOffset: index, as: UInt64.self)
-      let quote = word ^ (ones &* 0x22)
-      let slash = word ^ (ones &* 0x5C)
-      let hit =
-        ((quote &- ones) & ~quote) | ((slash &- ones) & ~slash) | ((word &- (ones &* 0x20)) & ~word)
-      if hit & tops != 0 {
-        // The lowest marked byte is exact; false marks can only stand above it.
-        return index &+ (UInt64(littleEndian: hit) & tops).trailingZeroBitCount / 8
-      }
-      index &+= 8
-    }
-    while index < bytes.count {
-      let byte = bytes[index]
-      if byte == 0x22 || byte == 0x5C || byte < 0x20 { return index }
-      index &+= 1
-    }
-    return index
+    guard let base = bytes.baseAddress, start < bytes.count else { return start }
+    return outrider_plain_end(base, start, bytes.count)
   }
 
   /// Appends `bytes`, which must be valid UTF-8, as the inside of a JSON string (RFC 8259 section 7).
@@ -50,12 +32,14 @@ package enum JSONText {
     case 0x0C: arena.append(UInt8(ascii: "f"))
     default:
       arena.append("u00")
-      arena.append(hexDigits[Int(byte >> 4)])
-      arena.append(hexDigits[Int(byte & 15)])
+      arena.append(hexDigit(of: byte >> 4))
+      arena.append(hexDigit(of: byte & 15))
     }
   }
 
-  static let hexDigits: [UInt8] = Array("0123456789abcdef".utf8)
+  /// A lower-case hexadecimal digit of 0...15.
+  @inline(__always)
+  static func hexDigit(of value: UInt8) -> UInt8 { value < 10 ? 0x30 &+ value : 0x57 &+ value }
 
   /// The text as a JSON string with its quotes.
   package static func quoted(_ text: String) -> [UInt8] {

@@ -21,13 +21,31 @@ package enum LogLevel: UInt8, Sendable, CaseIterable, Comparable {
   package init?(name: Bytes) {
     guard name.count >= 3, name.count <= 13 else { return nil }
     var word: UInt64 = 0
-    for byte in name.prefix(8) { word = word << 8 | UInt64(byte | 0x20) }
-    guard let level = Self.words[word] else { return nil }
-    switch name.count {
-    case 9...: guard level.long else { return nil }
-    default: break
+    var index = 0
+    while index < min(8, name.count) {
+      word = word << 8 | UInt64(name[index] | 0x20)
+      index &+= 1
     }
-    self = level.level
+    // Of longer names there are two, `information` and `emergency`.
+    guard name.count <= 8 || word == 0x696E_666F_726D_6174 || word == 0x656D_6572_6765_6E63 else { return nil }
+    // The first eight letters, the first one in the highest place.
+    switch word {
+    // trace, verbose, finest
+    case 0x74_7261_6365, 0x76_6572_626F_7365, 0x6669_6E65_7374: self = .trace
+    // debug, dbg, fine
+    case 0x64_6562_7567, 0x64_6267, 0x6669_6E65: self = .debug
+    // info, information, notice, inf
+    case 0x696E_666F, 0x696E_666F_726D_6174, 0x6E6F_7469_6365, 0x69_6E66: self = .info
+    // warn, warning, wrn
+    case 0x7761_726E, 0x77_6172_6E69_6E67, 0x77_726E: self = .warn
+    // error, err, severe
+    case 0x65_7272_6F72, 0x65_7272, 0x7365_7665_7265: self = .error
+    // fatal, critical, crit, panic, emerg, emergency, alert, ftl
+    case 0x66_6174_616C, 0x6372_6974_6963_616C, 0x6372_6974, 0x70_616E_6963, 0x65_6D65_7267, 0x656D_6572_6765_6E63,
+      0x61_6C65_7274, 0x66_746C:
+      self = .fatal
+    default: return nil
+    }
   }
 
   package init?(_ name: String) {
@@ -48,24 +66,6 @@ package enum LogLevel: UInt8, Sendable, CaseIterable, Comparable {
     default: return nil
     }
   }
-
-  private static let words: [UInt64: (level: LogLevel, long: Bool)] = {
-    var words: [UInt64: (level: LogLevel, long: Bool)] = [:]
-    let table: [(LogLevel, [String])] = [
-      (.trace, ["trace", "verbose", "finest"]), (.debug, ["debug", "dbg", "fine"]),
-      (.info, ["info", "information", "notice", "inf"]), (.warn, ["warn", "warning", "wrn"]),
-      (.error, ["error", "err", "severe"]),
-      (.fatal, ["fatal", "critical", "crit", "panic", "emerg", "emergency", "alert", "ftl"]),
-    ]
-    for (level, names) in table {
-      for name in names {
-        var word: UInt64 = 0
-        for byte in name.utf8.prefix(8) { word = word << 8 | UInt64(byte) }
-        words[word] = (level, name.utf8.count > 8)
-      }
-    }
-    return words
-  }()
 
   /// Looks for a level word in the first 160 bytes of a text line: upper case anywhere as a whole word, lower or mixed
   /// case only when it is set apart by brackets or followed by a colon.

@@ -17,7 +17,7 @@ package enum Logfmt {
       guard index < line.count else { break }
       guard pairs.count < 128, let pair = pair(line, &index) else { return false }
       let key = line.part(pair.key)
-      for other in pairs where other.key.count == key.count && line.part(other.key).elementsEqual(key) { return false }
+      for other in pairs where line.part(other.key).equals(key) { return false }
       pairs.append(pair)
     }
     return pairs.count >= minimum

@@ -54,8 +54,8 @@ package enum OTLPLogs {
   private static func hex(_ bytes: Bytes) -> String {
     var text = ""
     for byte in bytes.prefix(32) {
-      text.unicodeScalars.append(UnicodeScalar(JSONText.hexDigits[Int(byte >> 4)]))
-      text.unicodeScalars.append(UnicodeScalar(JSONText.hexDigits[Int(byte & 15)]))
+      text.unicodeScalars.append(UnicodeScalar(JSONText.hexDigit(of: byte >> 4)))
+      text.unicodeScalars.append(UnicodeScalar(JSONText.hexDigit(of: byte & 15)))
     }
     return text
   }

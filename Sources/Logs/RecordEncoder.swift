@@ -34,8 +34,9 @@ package struct RecordMark: Sendable, Equatable {
 package final class RecordEncoder {
   private enum Key {
     static let timestamp = 0, source = 1, stream = 2, level = 3, truncated = 5, invalid = 6, observed = 7
-    static let levels = [3, 8, 9, 10]
-    static let times = [0, 11, 12, 13]
+    /// Bits of those that may tell the level, and the time; the lower ones first.
+    static let levels: UInt64 = 1 << 3 | 1 << 8 | 1 << 9 | 1 << 10
+    static let times: UInt64 = 1 << 0 | 1 << 11 | 1 << 12 | 1 << 13
   }
   private static let names: [StaticString] = [
     "@timestamp", "source", "stream", "level", "message", "truncated", "invalid_utf8", "observed_timestamp",
@@ -49,15 +50,21 @@ package final class RecordEncoder {
   private let lowest: LogLevel
   private let redacts: Bool
   private let names: [[UInt8]]
-  private let lengths: UInt64
+  /// By length (63 for all that are longer), the bits of the names that have it.
+  private let byLength: [UInt64]
+  private let prints: [NamePrint]
 
+  /// `","source":` and what stands there.
+  private let sourceMember: [UInt8]
   private let redacted = ByteArena()
+  private let plain = ByteArena(capacity: 64)
   private let repaired = ByteArena()
   private var pairs: [Logfmt.Pair] = []
   private var seen: UInt64 = 0
   private var values: [Range<Int>]
   private var cuts: [(Range<Int>, Range<Int>)] = []
   private var stamp: (time: Int64, text: [UInt8]) = (.min, [])
+  private var times = TimeMemory()
   /// Where the record's time stands and how it is written, besides the fields that are known.
   private let timestamp: TimestampRule?
   private let timeField: [UInt8]?
@@ -104,7 +111,11 @@ package final class RecordEncoder {
     self.lowest = lowest
     self.redacts = redacts
     names = known + self.added.map(\.name)
-    lengths = names.reduce(0) { $0 | 1 << UInt64(min(63, $1.count)) }
+    var byLength = Array(repeating: UInt64(0), count: 64)
+    for (index, name) in names.enumerated() { byLength[min(63, name.count)] |= 1 << UInt64(index) }
+    self.byLength = byLength
+    prints = names.map { name in name.withUnsafeBytes { NamePrint($0) } }
+    sourceMember = Array("\",\"source\":".utf8) + JSONText.quoted(source)
     values = Array(repeating: 0..<0, count: names.count)
   }
 
@@ -170,9 +181,14 @@ package final class RecordEncoder {
   private struct Decision { var value: RecordMark? }
 
   private func note(_ key: Bytes, _ value: Range<Int>) {
-    if let timeField, key.count == timeField.count, key.elementsEqual(timeField) { timeValue = value }
-    guard lengths & 1 << UInt64(min(63, key.count)) != 0 else { return }
-    for index in names.indices where names[index].count == key.count && key.elementsEqual(names[index]) {
+    if let timeField, timeField.withUnsafeBytes({ $0.equals(key) }) { timeValue = value }
+    var left = byLength[min(63, key.count)]
+    if left == 0 { return }
+    let print = NamePrint(key)
+    while left != 0 {
+      let index = left.trailingZeroBitCount
+      left &= left &- 1
+      guard prints[index] == print, print.isWhole || names[index].withUnsafeBytes({ $0.equals(key) }) else { continue }
       seen |= 1 << UInt64(index)
       values[index] = value
       return
@@ -233,8 +249,10 @@ package final class RecordEncoder {
   }
 
   private func jsonLevel(_ line: Bytes) -> LogLevel {
-    for index in Key.levels where has(index) {
-      let value = line.part(values[index])
+    var left = seen & Key.levels
+    while left != 0 {
+      let value = line.part(values[left.trailingZeroBitCount])
+      left &= left &- 1
       if value.count > 2, value[0] == 0x22, let level = LogLevel(name: value.part(1..<value.count - 1)) {
         return level
       }
@@ -245,10 +263,12 @@ package final class RecordEncoder {
 
   private func jsonTime(_ line: Bytes, _ arrival: Int64) -> Int64? {
     if let timeValue, let time = ruled(line.part(timeValue), arrival) { return time }
-    for index in Key.times where has(index) {
-      let value = line.part(values[index])
+    var left = seen & Key.times
+    while left != 0 {
+      let value = line.part(values[left.trailingZeroBitCount])
+      left &= left &- 1
       if timestamp != nil, timeField == nil, let time = ruled(value, arrival) { return time }
-      if value.count > 2, value[0] == 0x22, let time = LogTime.parse(value.part(1..<value.count - 1)) { return time }
+      if value.count > 2, value[0] == 0x22, let time = times.parse(value.part(1..<value.count - 1)) { return time }
     }
     return nil
   }
@@ -262,31 +282,35 @@ package final class RecordEncoder {
   /// Writes the fields that every record begins with, except those that the app's own object holds.
   private func open(_ arrival: Int64, _ time: Int64?, _ stream: LogStream, _ level: LogLevel, into arena: ByteArena) {
     if has(Key.timestamp) {
-      arena.append("{\"observed_timestamp\":\"")
+      arena.write("{\"observed_timestamp\":\"")
       arena.append(stampText(arrival))
     } else {
-      arena.append("{\"@timestamp\":\"")
+      arena.write("{\"@timestamp\":\"")
       if let time, time != arrival {
-        arena.append(text: LogTime.format(time))
+        times.write(time, into: arena)
         if !has(Key.observed) {
-          arena.append("\",\"observed_timestamp\":\"")
+          arena.write("\",\"observed_timestamp\":\"")
           arena.append(stampText(arrival))
         }
       } else {
         arena.append(stampText(arrival))
       }
     }
-    arena.append(has(Key.source) ? "\",\"outrider.source\":" : "\",\"source\":")
-    arena.append(source)
+    if has(Key.source) {
+      arena.write("\",\"outrider.source\":")
+      arena.append(source)
+    } else {
+      arena.append(sourceMember)
+    }
     if !has(Key.stream) {
       switch stream {
       case .none: break
-      case .stdout: arena.append(",\"stream\":\"stdout\"")
-      case .stderr: arena.append(",\"stream\":\"stderr\"")
+      case .stdout: arena.write(",\"stream\":\"stdout\"")
+      case .stderr: arena.write(",\"stream\":\"stderr\"")
       }
     }
     if level != .unknown, !has(Key.level) {
-      arena.append(",\"level\":\"")
+      arena.write(",\"level\":\"")
       arena.append(level.name)
       arena.append(0x22 as UInt8)
     }
@@ -329,19 +353,23 @@ package final class RecordEncoder {
     seen = 0
     for pair in pairs { note(line.part(pair.key), pair.value) }
     var level = LogLevel.unknown
-    for index in Key.levels where has(index) && level == .unknown {
-      level = LogLevel(name: line.part(values[index])) ?? .unknown
+    var left = seen & Key.levels
+    while left != 0, level == .unknown {
+      level = LogLevel(name: line.part(values[left.trailingZeroBitCount])) ?? .unknown
+      left &= left &- 1
     }
     if level < lowest, level != .unknown { return nil }
     var time: Int64?
     if let timeValue { time = ruled(line.part(timeValue), arrival) }
-    for index in Key.times where has(index) && time == nil {
-      if timestamp != nil, timeField == nil { time = ruled(line.part(values[index]), arrival) }
-      if time == nil { time = LogTime.parse(line.part(values[index])) }
+    left = seen & Key.times
+    while left != 0, time == nil {
+      let value = line.part(values[left.trailingZeroBitCount])
+      left &= left &- 1
+      if timestamp != nil, timeField == nil { time = ruled(value, arrival) }
+      if time == nil { time = times.parse(value) }
     }
     if time == nil { time = given }
     // The line stands whole in `message`; the other fields of the envelope are ours.
-    let own: [Int] = [0, 1, 2, 3, 4, 5, 6, 7]
     let fields = seen
     seen &= ~((1 << 8) - 1)
     let start = arena.count
@@ -353,7 +381,7 @@ package final class RecordEncoder {
     if invalid { arena.append(",\"invalid_utf8\":true") }
     appendAdded(into: arena)
     for pair in pairs where !isRemoved(line.part(pair.key)) {
-      let reserved = own.contains { fields & 1 << UInt64($0) != 0 && values[$0] == pair.value }
+      let reserved = (0..<8).contains { fields & 1 << UInt64($0) != 0 && values[$0] == pair.value }
       if !reserved { append(pair, of: line, into: arena) }
     }
     arena.append("}\n")
@@ -369,12 +397,35 @@ package final class RecordEncoder {
     arena.append(line.part(pair.key))
     arena.append("\":\"")
     var value = line.part(pair.value)
-    let plain = ByteArena(capacity: 64)
     if pair.quoted, value.firstOffset(of: 0x5C) != nil {
+      plain.removeAll()
       JSONText.unescape(value, into: plain)
       value = plain.bytes
     }
     JSONText.escape(value, into: arena)
     arena.append(0x22 as UInt8)
   }
+}
+
+/// Enough of a name to tell it from most others, and from all others of its length when that is no more than 16.
+private struct NamePrint: Equatable {
+  private let count: Int
+  private let first: UInt64
+  private let last: UInt64
+
+  @inline(__always)
+  init(_ name: Bytes) {
+    count = name.count
+    switch name.count {
+    case 8...: (first, last) = (name.integer(at: 0), name.integer(at: name.count - 8))
+    case 4...:
+      let low: UInt32 = name.integer(at: 0)
+      let high: UInt32 = name.integer(at: name.count - 4)
+      (first, last) = (UInt64(low) | UInt64(high) << 32, 0)
+    case 1...: (first, last) = (UInt64(name[0]) | UInt64(name[name.count / 2]) << 8, UInt64(name[name.count - 1]))
+    default: (first, last) = (0, 0)
+    }
+  }
+
+  var isWhole: Bool { count <= 16 }
 }

@@ -127,7 +127,7 @@ enum SecretForms {
       form.append([0x5C, short])
     } else if byte < 0x20 {
       form.append([
-        0x5C, UInt8(ascii: "u"), 0x30, 0x30, JSONText.hexDigits[Int(byte >> 4)], JSONText.hexDigits[Int(byte & 15)],
+        0x5C, UInt8(ascii: "u"), 0x30, 0x30, JSONText.hexDigit(of: byte >> 4), JSONText.hexDigit(of: byte & 15),
       ])
     } else {
       form.append(byte)

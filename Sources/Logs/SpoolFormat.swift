@@ -1,12 +1,13 @@
+import CLinux
 import CZlib
 
 /// The head of a batch in a spool segment. Little-endian, 64 bytes:
 ///
 /// | offset | type | meaning |
 /// | --- | --- | --- |
-/// | 0 | u32 | magic `ORB1` |
+/// | 0 | u32 | magic `ORB2` |
 /// | 4 | u32 | length of the payload that follows the head |
-/// | 8 | u32 | CRC-32 of the rest of the head and the payload |
+/// | 8 | u32 | CRC-32C of the rest of the head and the payload; with the magic `ORB1`, which is read too, CRC-32 |
 /// | 12 | u32 | records |
 /// | 16 | u64 | number of the first record since the spool was made |
 /// | 24 | u64 | identity of the source |
@@ -18,7 +19,9 @@ import CZlib
 /// After the name follow the records: a mark of 24 bytes and the record with its LF.
 package struct SpoolBatchHead: Sendable, Equatable {
   package static let size = 64
-  package static let magic: UInt32 = 0x3142_524F
+  package static let magic: UInt32 = 0x3242_524F
+  /// Of batches with the older checksum.
+  package static let olderMagic: UInt32 = 0x3142_524F
   /// No batch is longer; a greater length is damage.
   package static let maximumPayload = 64 << 20
 
@@ -48,7 +51,9 @@ package struct SpoolBatchHead: Sendable, Equatable {
 
   /// Reads the head; nil when it is none.
   package init?(_ bytes: Bytes) {
-    guard bytes.count >= Self.size, bytes.integer(at: 0, as: UInt32.self) == Self.magic else { return nil }
+    guard bytes.count >= Self.size else { return nil }
+    let magic: UInt32 = bytes.integer(at: 0)
+    guard magic == Self.magic || magic == Self.olderMagic else { return nil }
     payload = Int(bytes.integer(at: 4, as: UInt32.self))
     checksum = bytes.integer(at: 8)
     count = Int(bytes.integer(at: 12, as: UInt32.self))
@@ -61,12 +66,26 @@ package struct SpoolBatchHead: Sendable, Equatable {
     guard payload <= Self.maximumPayload, nameLength <= payload else { return nil }
     // Numbers that no spool comes to are damage too, and what is added to the others does not overflow.
     guard (sequence | start | end) >> 62 == 0 else { return nil }
+    // No record holds a zero octet: none can pass for a head.
+    guard bytes.integer(at: 50, as: UInt16.self) == 0, bytes.integer(at: 52, as: UInt32.self) == 0 else { return nil }
   }
 
   /// True when the head and its payload, which stand together in `batch`, are as they were written.
   package static func isIntact(_ batch: Bytes) -> Bool {
     guard let head = SpoolBatchHead(batch), batch.count >= size + head.payload else { return false }
-    return Checksum.crc32(batch.part(12..<size + head.payload)) == head.checksum
+    let covered = batch.part(12..<size + head.payload)
+    let isOlder = batch.integer(at: 0, as: UInt32.self) == olderMagic
+    return (isOlder ? Checksum.crc32(covered) : Checksum.crc32c(covered)) == head.checksum
+  }
+
+  /// Where the next intact batch begins at or after `start`, behind damage; nil when there is none.
+  package static func nextIntact(_ segment: Bytes, from start: Int) -> Int? {
+    var at = start
+    while let hit = segment.firstOffset(of: UInt8(ascii: "O"), from: at), hit + size <= segment.count {
+      if isIntact(segment.part(hit..<segment.count)) { return hit }
+      at = hit + 1
+    }
+    return nil
   }
 }
 
@@ -76,6 +95,9 @@ package enum Checksum {
     guard let base = bytes.baseAddress else { return 0 }
     return UInt32(CZlib.crc32(0, base.assumingMemoryBound(to: UInt8.self), UInt32(bytes.count)))
   }
+
+  /// CRC-32C, for which processors have an instruction.
+  package static func crc32c(_ bytes: Bytes) -> UInt32 { outrider_crc32c(0, bytes.baseAddress, bytes.count) }
 
   /// FNV-1a, 64 bits: to tell files apart, not against attackers.
   package static func fnv64(_ bytes: Bytes) -> UInt64 {
@@ -140,7 +162,7 @@ package final class SpoolBatchBuilder {
     arena.store(end, at: 40)
     arena.store(UInt16(name.count), at: 48)
     arena.store(time, at: 56)
-    arena.store(Checksum.crc32(arena.bytes.part(12..<arena.count)), at: 8)
+    arena.store(Checksum.crc32c(arena.bytes.part(12..<arena.count)), at: 8)
   }
 }
 
@@ -174,7 +196,17 @@ package struct SpoolBatchView {
     at = SpoolBatchHead.size + head.nameLength
   }
 
+  /// A batch of which only the head and the source's name are there: it shows no records.
+  package init(head: SpoolBatchHead, begin batch: Bytes) {
+    self.head = head
+    self.batch = batch
+    at = batch.count
+  }
+
   package var source: Bytes { batch.part(SpoolBatchHead.size..<SpoolBatchHead.size + head.nameLength) }
+
+  /// Nothing is there to be shown.
+  package var isEmpty: Bool { at >= batch.count }
 
   package mutating func next() -> SpooledRecord? {
     while let record = following() { if filter?.matches(record.bytes) ?? true { return record } }

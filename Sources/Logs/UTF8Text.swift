@@ -1,3 +1,5 @@
+import CLinux
+
 /// UTF-8 as Unicode defines it (table 3-7: no overlong forms, no surrogates, nothing above U+10FFFF).
 package enum UTF8Text {
   package static func isValid(_ bytes: Bytes) -> Bool { firstInvalid(bytes, from: 0) == nil }
@@ -6,14 +8,8 @@ package enum UTF8Text {
   package static func firstInvalid(_ bytes: Bytes, from start: Int) -> Int? {
     var index = start
     while index < bytes.count {
-      while index &+ 8 <= bytes.count,
-        bytes.loadUnaligned(fromByteOffset: index, as: UInt64.self) & 0x8080_8080_8080_8080 == 0
-      { index &+= 8 }
+      index = outrider_ascii_end(bytes.baseAddress, index, bytes.count)
       guard index < bytes.count else { return nil }
-      if bytes[index] < 0x80 {
-        index &+= 1
-        continue
-      }
       let length = sequenceLength(bytes, index)
       if length == 0 { return index }
       index &+= length
@@ -49,8 +45,8 @@ package enum UTF8Text {
     while let bad = firstInvalid(bytes, from: index) {
       arena.append(bytes.part(index..<bad))
       arena.append(json ? "\\\\x" : "\\x")
-      arena.append(JSONText.hexDigits[Int(bytes[bad] >> 4)])
-      arena.append(JSONText.hexDigits[Int(bytes[bad] & 15)])
+      arena.append(JSONText.hexDigit(of: bytes[bad] >> 4))
+      arena.append(JSONText.hexDigit(of: bytes[bad] & 15))
       index = bad + 1
     }
     if index < bytes.count { arena.append(bytes.part(index..<bytes.count)) }

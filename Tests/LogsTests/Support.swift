@@ -32,7 +32,7 @@ extension SinkBatch {
     let index = withBytes(source) { self.index(ofSource: $0) }
     withBytes(record + "\n") { bytes in
       let mark = RecordMark(stream: .stdout, kind: .json, level: level, time: time, body: 1, truncated: false)
-      add(SpooledRecord(mark: mark, bytes: bytes, offset: offset), source: index, identity: identity)
+      add(copyOf: SpooledRecord(mark: mark, bytes: bytes, offset: offset), source: index, identity: identity)
     }
   }
 }

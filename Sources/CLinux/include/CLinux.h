@@ -9,5 +9,6 @@
 #include "process_shim.h"
 #include "linux_shim.h"
 #include "logs_shim.h"
+#include "octets_shim.h"
 #include "secrets_shim.h"
 #endif

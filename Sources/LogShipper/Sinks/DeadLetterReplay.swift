@@ -25,7 +25,7 @@ final class DeadLetterReplay {
   /// Fills a batch with the next letters, up to so many bytes and records; false when there are no more. Returns lines that
   /// are no letters through `damaged`, by number.
   func fill(_ batch: SinkBatch, bytes: Int, records: Int, damaged: inout UInt64) -> Bool {
-    while batch.items.count < records, batch.arena.count < bytes {
+    while batch.items.count < records, batch.bytes < bytes {
       guard let end = arena.bytes.firstOffset(of: 0x0A) else {
         if isEnd { break }
         let n = read(descriptor, arena.reserve(64 << 10), 64 << 10)
@@ -47,7 +47,7 @@ final class DeadLetterReplay {
       let index = Array(source.utf8).withUnsafeBytes { batch.index(ofSource: $0) }
       // The same letter has the same identity each time, so that deterministic ids store it once.
       batch.add(
-        SpooledRecord(mark: mark, bytes: bytes, offset: 0), source: index, identity: Checksum.fnv64(bytes))
+        copyOf: SpooledRecord(mark: mark, bytes: bytes, offset: 0), source: index, identity: Checksum.fnv64(bytes))
     }
   }
 

@@ -63,7 +63,7 @@ final class NetworkSink: Sendable {
   private var width: Int { format.keepsOrder ? 1 : configuration.concurrency }
 
   private func send(from position: SpoolPosition) async {
-    let reader = SpoolReader(state.spool, from: position, route: state.route)
+    let reader = SpoolReader(state.spool, from: position, route: state.route, sources: state.sources)
     var batch = SinkBatch()
     var wakes = wakes.makeAsyncIterator()
     var oldest: Int64 = 0
@@ -71,10 +71,10 @@ final class NetworkSink: Sendable {
     /// Where the spool stands behind each batch in flight, oldest first.
     var ends: [SpoolPosition] = []
     while state.phase != .abandoned {
-      let full = batch.items.count >= configuration.batchRecords || batch.arena.count >= configuration.batchBytes
+      let full = batch.items.count >= configuration.batchRecords || batch.bytes >= configuration.batchBytes
       if !full, let next = reader.next() {
         if batch.items.isEmpty { oldest = Clock.monotonic() }
-        collect(next, into: batch)
+        collect(next, reader, into: batch)
         continue
       }
       if !full, state.phase == .running {
@@ -83,6 +83,7 @@ final class NetworkSink: Sendable {
           if ends.isEmpty {
             if reader.position != committed, commit(reader.position) { committed = reader.position }
             guard await replay() else { return }
+            reader.rest()
           }
           await wakes.next()
           continue
@@ -93,10 +94,10 @@ final class NetworkSink: Sendable {
           continue
         }
       }
-      state.meters.damaged.add(reader.takeDamaged())
+      state.count(damaged: reader.takeDamaged(), logger)
       if width == 1 {
         guard batch.items.isEmpty ? true : await deliver(batch) else { return }
-        batch.removeAll()
+        reader.giveBack(batch.removeAll())
         if commit(reader.position) { committed = reader.position }
       } else {
         if !batch.items.isEmpty {
@@ -188,9 +189,10 @@ final class NetworkSink: Sendable {
     return false
   }
 
-  private func collect(_ view: SpoolBatchView, into batch: SinkBatch) {
-    guard state.takes(view.source) else { return }
+  private func collect(_ view: SpoolBatchView, _ reader: SpoolReader, into batch: SinkBatch) {
+    if view.isEmpty { return }
     let source = batch.index(ofSource: view.source)
+    batch.hold(reader.takeMemory())
     var view = view
     while let record = view.next() { batch.add(record, source: source, identity: view.head.identity) }
   }

@@ -62,8 +62,8 @@ package enum ForwardRequest {
   package static func digest(_ a: [UInt8], _ b: [UInt8], _ c: [UInt8], _ d: [UInt8]) -> String {
     let arena = ByteArena(capacity: 128)
     for byte in SHA512.hash(data: a + b + c + d) {
-      arena.append(JSONText.hexDigits[Int(byte >> 4)])
-      arena.append(JSONText.hexDigits[Int(byte & 15)])
+      arena.append(JSONText.hexDigit(of: byte >> 4))
+      arena.append(JSONText.hexDigit(of: byte & 15))
     }
     return arena.bytes.text
   }
@@ -90,53 +90,33 @@ package indirect enum ForwardValue: Sendable, Equatable {
   }
 
   package static func read(_ bytes: Bytes) -> Reading {
-    var at = 0
+    var reader = MessagePack(bytes)
     do {
-      let value = try read(bytes, &at, depth: 4)
-      return .value(value, at)
-    } catch { return error == .short && bytes.count < limit ? .incomplete : .invalid }
+      let value = try read(&reader, depth: 4)
+      return .value(value, reader.index)
+    } catch { return error == .incomplete && bytes.count < limit ? .incomplete : .invalid }
   }
 
-  private enum Failure: Error { case short, wrong }
-
-  private static func take(_ bytes: Bytes, _ at: inout Int, _ count: Int) throws(Failure) -> Bytes {
-    guard count <= limit else { throw .wrong }
-    guard at + count <= bytes.count else { throw .short }
-    defer { at += count }
-    return bytes.part(at..<at + count)
-  }
-
-  private static func number(_ bytes: Bytes, _ at: inout Int, _ width: Int) throws(Failure) -> UInt64 {
-    try take(bytes, &at, width).reduce(0) { $0 << 8 | UInt64($1) }
-  }
-
-  private static func read(_ bytes: Bytes, _ at: inout Int, depth: Int) throws(Failure) -> ForwardValue {
-    guard depth > 0 else { throw .wrong }
-    let head = try take(bytes, &at, 1)[0]
-    switch head {
-    case 0x00...0x7F: return .number(Int64(head))
-    case 0xE0...0xFF: return .number(Int64(Int8(bitPattern: head)))
-    case 0x80...0x8F: return .map(try values(bytes, &at, 2 * Int(head & 15), depth))
-    case 0x90...0x9F: return .list(try values(bytes, &at, Int(head & 15), depth))
-    case 0xA0...0xBF: return .bytes(Array(try take(bytes, &at, Int(head & 31))))
-    case 0xC0: return .empty
-    case 0xC2: return .flag(false)
-    case 0xC3: return .flag(true)
-    case 0xC4, 0xD9: return .bytes(Array(try take(bytes, &at, Int(try number(bytes, &at, 1)))))
-    case 0xC5, 0xDA: return .bytes(Array(try take(bytes, &at, Int(try number(bytes, &at, 2)))))
-    case 0xCC...0xCF:
-      let value = try number(bytes, &at, 1 << Int(head - 0xCC))
-      guard value <= UInt64(Int64.max) else { throw .wrong }
-      return .number(Int64(value))
-    default: throw .wrong
+  private static func read(_ reader: inout MessagePack, depth: Int) throws(MessagePack.Problem) -> ForwardValue {
+    guard depth > 0 else { throw .invalid }
+    switch try reader.head() {
+    case .null: return .empty
+    case .boolean(let flag): return .flag(flag)
+    case .integer(let number): return .number(number)
+    case .unsigned(let number) where number <= UInt64(Int64.max): return .number(Int64(number))
+    case .text(let count) where count <= limit, .binary(let count) where count <= limit:
+      return .bytes(Array(try reader.take(count)))
+    case .array(let count) where count <= limit: return .list(try values(&reader, count, depth))
+    case .map(let count) where count <= limit: return .map(try values(&reader, 2 * count, depth))
+    default: throw .invalid
     }
   }
 
-  private static func values(_ bytes: Bytes, _ at: inout Int, _ count: Int, _ depth: Int) throws(Failure)
+  private static func values(_ reader: inout MessagePack, _ count: Int, _ depth: Int) throws(MessagePack.Problem)
     -> [ForwardValue]
   {
     var values: [ForwardValue] = []
-    for _ in 0..<count { values.append(try read(bytes, &at, depth: depth - 1)) }
+    for _ in 0..<count { values.append(try read(&reader, depth: depth - 1)) }
     return values
   }
 

@@ -1,8 +1,9 @@
 /// Records on their way to a sink, as the spool had them. Owned by one task.
 package final class SinkBatch {
-  package struct Item: Sendable {
-    /// The record in the arena, with its LF.
-    package var record: Range<Int>
+  /// Points into memory that the batch keeps.
+  package struct Item: @unchecked Sendable {
+    /// The record with its LF.
+    package var record: Bytes
     package var mark: RecordMark
     /// Of the source.
     package var identity: UInt64
@@ -12,26 +13,56 @@ package final class SinkBatch {
     package var source: Int
   }
 
-  package let arena = ByteArena(capacity: 64 << 10)
   package private(set) var items: [Item] = []
+  /// Of all records.
+  package private(set) var bytes = 0
   /// Names of the sources that the records came from.
   package private(set) var sources: [String] = []
+  /// What holds the records; none of them grows or moves any more.
+  private var held: [ByteArena] = []
+  /// The last of `held` when it takes copies.
+  private var copies: ByteArena?
 
   package init() {}
 
-  package func removeAll() {
+  /// Forgets everything, and returns the memory that `hold` was given.
+  @discardableResult
+  package func removeAll() -> [ByteArena] {
     items.removeAll(keepingCapacity: true)
     sources.removeAll(keepingCapacity: true)
-    arena.removeAll()
-    arena.release(above: 8 << 20)
+    bytes = 0
+    copies = nil
+    defer { held = [] }
+    return held
   }
 
+  /// Keeps the memory that the records of the following `add` lie in.
+  package func hold(_ arena: ByteArena) {
+    copies = nil
+    held.append(arena)
+  }
+
+  /// Adds a record that lies in memory that is held.
+  @inline(__always)
   package func add(_ record: SpooledRecord, source: Int, identity: UInt64) {
-    let start = arena.count
-    arena.append(record.bytes)
+    bytes += record.bytes.count
     items.append(
-      Item(
-        record: start..<arena.count, mark: record.mark, identity: identity, offset: record.offset, source: source))
+      Item(record: record.bytes, mark: record.mark, identity: identity, offset: record.offset, source: source))
+  }
+
+  /// Adds a record that lies anywhere.
+  package func add(copyOf record: SpooledRecord, source: Int, identity: UInt64) {
+    var record = record
+    if copies.map({ $0.capacity - $0.count < record.bytes.count }) ?? true {
+      let fresh = ByteArena(capacity: max(64 << 10, record.bytes.count))
+      held.append(fresh)
+      copies = fresh
+    }
+    guard let copies else { return }
+    let start = copies.count
+    copies.append(record.bytes)
+    record.bytes = copies.bytes.part(start..<copies.count)
+    add(record, source: source, identity: identity)
   }
 
   /// The index of a source's name, to be given to `add`.
@@ -42,7 +73,7 @@ package final class SinkBatch {
   }
 
   /// A record with its LF.
-  package func record(_ position: Int) -> Bytes { arena.bytes.part(items[position].record) }
+  package func record(_ position: Int) -> Bytes { items[position].record }
 
   /// A record without its LF.
   package func content(_ position: Int) -> Bytes {

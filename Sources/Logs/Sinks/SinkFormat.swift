@@ -71,9 +71,8 @@ package struct JSONLinesFormat: SinkFormat {
   package init(isArray: Bool) { self.isArray = isArray }
 
   package func encode(_ batch: SinkBatch, _ chosen: [Int]) -> [UInt8] {
-    if !isArray, chosen.count == batch.items.count { return Array(batch.arena.bytes) }
     var body: [UInt8] = isArray ? [0x5B] : []
-    body.reserveCapacity(chosen.reduce(2) { $0 + batch.items[$1].record.count })
+    body.reserveCapacity(chosen.reduce(2) { $0 + batch.items[$1].record.count + 1 })
     for (order, position) in chosen.enumerated() {
       if isArray {
         if order > 0 { body.append(0x2C) }
