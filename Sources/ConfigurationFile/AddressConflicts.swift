@@ -1,3 +1,4 @@
+import Logs
 import Supervisor
 import Traffic
 import Vocabulary
@@ -10,6 +11,7 @@ struct AddressConflicts {
     var address: Address
     var owner: String
     var mark: Mark?
+    var isUDP = false
   }
 
   func check(_ value: OutriderConfiguration) {
@@ -28,11 +30,26 @@ struct AddressConflicts {
         }
       }
     }
+    for source in value.logs.sources {
+      guard case .listen(let input) = source.input else { continue }
+      let mark = decoder.root["logs"]["sources"][source.name]["listen"].fallback
+      let owner = "`logs.sources.\(source.name)`"
+      switch input.address {
+      case .unix(let path): users.append(User(address: .unix(path: path), owner: owner, mark: mark))
+      case .tcp(let host, let port): users.append(User(address: .tcp(host: host, port: port), owner: owner, mark: mark))
+      case .udp(let host, let port):
+        users.append(User(address: .tcp(host: host, port: port), owner: owner, mark: mark, isUDP: true))
+      }
+    }
     if let address = value.admin.listen {
       users.append(User(address: address, owner: "`admin`", mark: mark("admin", "listen")))
     }
     for (index, user) in users.enumerated() {
-      guard let other = users[..<index].first(where: { Self.conflict($0.address, user.address) }) else { continue }
+      guard
+        let other = users[..<index].first(where: {
+          $0.isUDP == user.isUDP && Self.conflict($0.address, user.address)
+        })
+      else { continue }
       let place = other.mark.map { " at \(decoder.report.place($0))" } ?? ""
       decoder.report.error(
         user.mark ?? other.mark, "\(user.owner) and \(other.owner)\(place) both listen on \(user.address)",

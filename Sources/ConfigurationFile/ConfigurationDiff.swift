@@ -8,7 +8,7 @@ package struct ConfigurationDiff: Sendable, Equatable {
   package enum Part: String, Sendable, CaseIterable {
     case app, inbound, outbound, clusters, resolvers, threads, sources, transforms, spool, sinks, stores, values, files,
       delivery, admin
-    case shutdown, state, tracing, stories, scrape
+    case shutdown, state, tracing, stories, scrape, metrics
     /// Whatever has no part of its own here.
     case other
   }
@@ -63,6 +63,7 @@ extension OutriderConfiguration {
     diff.add(.resolvers, old.traffic.resolvers, traffic.resolvers)
     diff.add(.threads, old.traffic.threads, traffic.threads)
     diff.add(.tracing, old.traffic.tracing, traffic.tracing)
+    diff.add(.metrics, old.traffic.metricPush, traffic.metricPush)
     diff.add(.stories, old.traffic.stories, traffic.stories)
     diff.add(.sources, old.logs.sources, logs.sources, name: \.name)
     diff.add(.transforms, old.logs.transforms, logs.transforms)
@@ -106,6 +107,7 @@ extension OutriderConfiguration {
     rest.traffic.resolvers = old.traffic.resolvers
     rest.traffic.threads = old.traffic.threads
     rest.traffic.tracing = old.traffic.tracing
+    rest.traffic.metricPush = old.traffic.metricPush
     rest.traffic.stories = old.traffic.stories
     rest.logs.sources = old.logs.sources
     rest.logs.transforms = old.logs.transforms

@@ -60,10 +60,7 @@ enum KeyTable {
 
   static let telemetry: [Key] =
     [
-      .always(
-        "metrics",
-        [.key("prometheus", .choice(["true"], planned: ["false"]), "true", "Serves `/metrics` on the admin port.")]
-          + Key.planned("otlp"), "Metrics."),
+      .always("metrics", metrics, "Metrics: shown, and sent to receivers."),
       .key("tracing", .record(tracing), nil, "Traces, sent by OTLP/HTTP."), storiesKey,
       .key(
         "scrape", .oneOrList(.leaf(.url)), nil,

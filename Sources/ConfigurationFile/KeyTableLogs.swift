@@ -31,6 +31,8 @@ extension KeyTable {
         "format", .choice(LogSourceConfiguration.ListenFormat.allCases.map(\.rawValue)), "lines",
         "What is spoken there: lines, syslog, Fluent forward, NDJSON over HTTP, or OTLP/HTTP logs."
       ).only(with: "listen"),
+      .key("tls", .record(listenTLS), nil, "Senders come in TLS; for `listen: tcp:…`."),
+      .key("journald", .record(journald), nil, "systemd's journal, read through `journalctl`."),
       .key("exclude", .oneOrList(.leaf(.path)), nil, "Files to leave out."),
       .key("start", .choice(["end", "beginning"]), "end", "Where a file seen for the first time is read from.")
         .only(with: "files"),
@@ -46,6 +48,22 @@ extension KeyTable {
       .key("timestamp", .record(timestamp), nil, "Which time of a record is its time, and how it is written."),
       .key("max_record", .size, "1MiB", "A longer line is cut into records of this size."),
     ]
+
+  private static let listenTLS: [Key] =
+    listenerTLS.filter { ["from", "certificate", "key", "min_version"].contains($0.name) } + [
+      .key(
+        "client_ca", .pathOrSecret, nil,
+        "A PEM bundle, or `secrets.NAME`: senders must show a certificate that these have signed.")
+    ]
+
+  private static let journald: [Key] = [
+    .key("units", .oneOrList(.leaf(.text)), nil, "Units whose entries are read; all when absent."),
+    .key(
+      "matches", .oneOrList(.leaf(.text)), nil,
+      "`FIELD=VALUE`: entries that have these fields; several values of one field are alternatives."),
+    .key("directory", .path, nil, "Where journal files are, such as a host's mounted `/var/log/journal`."),
+    .key("start", .choice(["end", "beginning"]), "end", "Where it is read from the first time."),
+  ]
 
   private static let parsing: [Key] = [
     .key(

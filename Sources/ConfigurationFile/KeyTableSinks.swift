@@ -23,6 +23,9 @@ extension KeyTable {
       .key("sourcetype", .text, "_json", "How Splunk reads the event."),
       .key("source", .text, nil, "The event's source; the name of the record's source when absent."),
       .key("host", .text, nil, "The event's host; the machine's name when absent."),
+      .key(
+        "endpoint", .choice(["event", "raw"]), "event",
+        "`event`: records with their times; `raw`: lines as the app wrote them, which Splunk reads by `sourcetype`."),
       .key("ack", .boolean, "false", "Waits until the indexers have the events on disk (indexer acknowledgment)."),
     ]
 
@@ -37,7 +40,9 @@ extension KeyTable {
 
   private static let otlp: [Key] =
     urls("One or more `http://host:4318`; `/v1/logs` is added.") + [
-      .key("protocol", .choice(["http"]), "http", "OTLP/HTTP with protobuf."),
+      .key(
+        "protocol", .choice(["http", "http/protobuf", "http/json"]), "http",
+        "OTLP/HTTP with protobuf (`http` and `http/protobuf`) or with JSON."),
       .key("service", .text, nil, "`service.name`; the name of the record's source when absent."), sinkHeaders,
     ]
 

@@ -1,5 +1,6 @@
 import Logs
 import RegularExpressions
+import Traffic
 import Vocabulary
 
 /// How a source's lines are joined, parsed and dated.
@@ -26,7 +27,8 @@ extension ConfigurationDecoder {
 
   /// False, with a complaint, when the source names another place to read from as well.
   func only(_ key: String, _ view: TreeView) -> Bool {
-    guard let other = ["from", "files", "fifo", "listen"].first(where: { $0 != key && view[$0].exists }) else {
+    guard let other = ["from", "files", "fifo", "listen", "journald"].first(where: { $0 != key && view[$0].exists })
+    else {
       return true
     }
     view.error("`\(view.path)` has both `\(other)` and `\(key)`", "keep one of them")
@@ -50,7 +52,54 @@ extension ConfigurationDecoder {
         "`\(view.path).multiline` joins lines, and `\(format.rawValue)` has records of its own",
         "remove it, or use `format: lines`")
     }
-    return LogSourceConfiguration.ListenInput(address: address, format: format)
+    var input = LogSourceConfiguration.ListenInput(address: address, format: format)
+    input.tls = sourceTLS(view["tls"])
+    if input.tls != nil, !address.isTCP {
+      view["tls"].error("`\(view.path).tls` is for `listen: tcp:…` only", "remove it, or listen on `tcp:`")
+    }
+    return input
+  }
+
+  private func sourceTLS(_ view: TreeView) -> LogListenerTLS? {
+    guard view.exists, let certificate = certificate(view, required: true) else { return nil }
+    var tls: LogListenerTLS
+    switch certificate {
+    case .secret(let name): tls = LogListenerTLS(certificate: .secret(name))
+    case .files(let certificate, let key):
+      tls = LogListenerTLS(certificate: .files(certificate: certificate, key: key))
+    }
+    switch trust(view["client_ca"]) {
+    case nil, .system: break
+    case .file(let path): tls.clientCA = .file(path)
+    case .secret(let name): tls.clientCA = .secret(name)
+    }
+    tls.isModern = view["min_version"].text == "1.3"
+    return tls
+  }
+
+  func journal(_ view: TreeView) -> LogSourceConfiguration.JournalInput {
+    var input = LogSourceConfiguration.JournalInput()
+    let journald = view["journald"]
+    input.units = journald["units"].elements.compactMap(\.text)
+    for element in journald["matches"].elements {
+      guard let text = element.text else { continue }
+      let name = text.prefix { $0 != "=" }
+      let isName =
+        !name.isEmpty
+        && name.utf8.allSatisfy {
+          (0x41...0x5A).contains($0) || (0x30...0x39).contains($0) || $0 == 0x5F
+        }
+      if !isName || name.endIndex == text.endIndex {
+        element.error("`\(element.path)` is no match of a field", "write `FIELD=VALUE`, such as `_TRANSPORT=kernel`")
+      }
+      input.matches.append(text)
+    }
+    input.directory = journald["directory"].filePath
+    input.fromBeginning = journald["start"].text == "beginning"
+    for key in ["parse", "multiline"] where view[key].exists {
+      view[key].error("`\(view.path).\(key)` is for lines, and the journal has entries", "remove it")
+    }
+    return input
   }
 
   private func multiline(_ view: TreeView) -> MultilineConfiguration? {

@@ -55,7 +55,7 @@ extension ConfigurationDecoder {
 
   private func input(_ name: String, _ view: TreeView) -> LogSourceConfiguration.Input? {
     let isNamed = ["app", "access"].contains(name)
-    let isElsewhere = ["files", "fifo", "listen"].contains { view[$0].exists }
+    let isElsewhere = ["files", "fifo", "listen", "journald"].contains { view[$0].exists }
     let kind = view["from"].text ?? (isNamed && !isElsewhere ? name : nil)
     if view["files"].exists {
       guard only("files", view) else { return nil }
@@ -73,19 +73,21 @@ extension ConfigurationDecoder {
     for key in ["exclude", "start", "rotate_wait", "fingerprint"] where view[key].exists {
       view[key].error("`\(view[key].path)` is for `files` only", "remove it, or add `files`")
     }
-    if !view["listen"].exists, view["format"].exists {
-      view["format"].error("`\(view["format"].path)` is for `listen` only", "remove it, or add `listen`")
+    for key in ["format", "tls"] where !view["listen"].exists && view[key].exists {
+      view[key].error("`\(view[key].path)` is for `listen` only", "remove it, or add `listen`")
     }
     if view["fifo"].exists { return only("fifo", view) ? view["fifo"].filePath.map { .fifo($0) } : nil }
     if view["listen"].exists { return only("listen", view) ? listen(view).map { .listen($0) } : nil }
+    if view["journald"].exists { return only("journald", view) ? .journal(journal(view)) : nil }
     switch kind {
     case "app": return .app
     case "access": return .access
     default:
-      if !["from", "files", "fifo", "listen"].contains(where: view.isBroken) {
+      if !["from", "files", "fifo", "listen", "journald"].contains(where: view.isBroken) {
         view.error(
           "`\(view.path)` does not say what to read",
-          "add `files: [PATTERN]`, `fifo: PATH`, `listen: tcp:HOST:PORT`, `from: app` or `from: access`")
+          "add `files: [PATTERN]`, `fifo: PATH`, `listen: tcp:HOST:PORT`, `journald: {}`, `from: app` or `from: access`"
+        )
       }
       return nil
     }

@@ -61,6 +61,7 @@ extension ConfigurationDecoder {
     output.source = view["source"].text
     output.host = view["host"].text
     view["ack"].bool.assign(to: &output.acknowledges)
+    output.isRaw = view["endpoint"].text == "raw"
     return .splunk(output)
   }
 
@@ -92,6 +93,7 @@ extension ConfigurationDecoder {
     guard let urls = sinkURLs(view, example: "http://collector:4318") else { return nil }
     var output = LogSinkConfiguration.OTLPOutput(urls: urls)
     output.service = view["service"].text
+    output.isJSON = view["protocol"].text == "http/json"
     output.headers = headers(view)
     return .otlp(output)
   }

@@ -80,7 +80,7 @@ extension ConfigurationDecoder {
 
   // MARK: Sources
 
-  private func certificate(_ view: TreeView, required: Bool) -> CertificateSource? {
+  func certificate(_ view: TreeView, required: Bool) -> CertificateSource? {
     let hasFiles = view["certificate"].exists || view["key"].exists
     if view["from"].exists, hasFiles {
       view.error("`\(view.path)` has both `from` and files", "keep `from`, or `certificate` and `key`")
@@ -101,7 +101,7 @@ extension ConfigurationDecoder {
     return .files(certificate: certificate, key: key)
   }
 
-  private func trust(_ view: TreeView) -> TrustSource? {
+  func trust(_ view: TreeView) -> TrustSource? {
     guard let text = view.text else { return nil }
     if text.hasPrefix("secrets.") { return certificateSecret(view).map { .secret($0) } }
     return view.filePath.map { .file($0) }

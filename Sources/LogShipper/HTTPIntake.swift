@@ -4,19 +4,20 @@ import Logs
 import NIOCore
 import NIOHTTP1
 import NIOPosix
+import NIOSSL
 import Synchronization
 
 /// The sources that listen for HTTP: NDJSON, and OTLP/HTTP logs.
 final class HTTPIntake: Sendable {
   private let group: any EventLoopGroup
   private let queue: IntakeQueue
-  private let logger: Logger
+  private let context: IntakeContext
   private let servers = Mutex<[String: HTTPIntakeServer]>([:])
 
-  init(group: any EventLoopGroup, queue: IntakeQueue, logger: Logger) {
+  init(group: any EventLoopGroup, queue: IntakeQueue, context: IntakeContext) {
     self.group = group
     self.queue = queue
-    self.logger = logger
+    self.context = context
   }
 
   /// Goes over to these sources; those whose place is the same go on.
@@ -28,7 +29,9 @@ final class HTTPIntake: Sendable {
       for name in gone.keys { servers[name] = nil }
       var fresh: [HTTPIntakeServer] = []
       for (name, input) in wanted where servers[name] == nil {
-        let server = HTTPIntakeServer(name: name, input: input, loop: group.next(), queue: queue, logger: logger)
+        let server = HTTPIntakeServer(
+          name: name, input: input, loop: group.next(), queue: queue, tls: input.tls.map { context.tls(name, $0) },
+          logger: context.logger)
         servers[name] = server
         fresh.append(server)
       }
@@ -51,6 +54,7 @@ final class HTTPIntakeServer: Sendable {
   let name: String
   let input: LogSourceConfiguration.ListenInput
   let queue: IntakeQueue
+  private let tls: ListenTLS?
   private let loop: any EventLoop
   private let logger: Logger
   private struct State {
@@ -62,8 +66,10 @@ final class HTTPIntakeServer: Sendable {
   private let state = Mutex(State())
 
   init(
-    name: String, input: LogSourceConfiguration.ListenInput, loop: any EventLoop, queue: IntakeQueue, logger: Logger
+    name: String, input: LogSourceConfiguration.ListenInput, loop: any EventLoop, queue: IntakeQueue, tls: ListenTLS?,
+    logger: Logger
   ) {
+    self.tls = tls
     self.name = name
     self.input = input
     self.loop = loop
@@ -80,6 +86,10 @@ final class HTTPIntakeServer: Sendable {
         channel.eventLoop.makeCompletedFuture {
           guard self.enter() else { throw ChannelError.operationUnsupported }
           channel.closeFuture.whenComplete { _ in self.leave() }
+          if let tls = self.tls {
+            guard let context = tls.context() else { throw ChannelError.operationUnsupported }
+            try channel.pipeline.syncOperations.addHandler(NIOSSLServerHandler(context: context))
+          }
           try channel.pipeline.syncOperations.configureHTTPServerPipeline(withErrorHandling: true)
           try channel.pipeline.syncOperations.addHandlers([
             IdleStateHandler(readTimeout: .seconds(60)), HTTPIntakeHandler(self),

@@ -1,6 +1,7 @@
 import Glibc
 import Logging
 import Logs
+import NIOCore
 import Synchronization
 import Telemetry
 import Vocabulary
@@ -10,6 +11,9 @@ final class IntakeContext: Sendable {
   let spool: Spool
   let redactor = Mutex<Redactor?>(nil)
   let logger: Logger
+  /// For connections in TLS.
+  let group: any EventLoopGroup
+  private let secrets: LogPipeline.SecretResolver
   private let complained = Mutex<Int64>(.min)
   private let drops = Mutex(Drops())
 
@@ -20,9 +24,15 @@ final class IntakeContext: Sendable {
     var last: Int64 = .min
   }
 
-  init(spool: Spool, logger: Logger) {
+  init(spool: Spool, logger: Logger, group: any EventLoopGroup, secrets: @escaping LogPipeline.SecretResolver) {
     self.spool = spool
     self.logger = logger
+    self.group = group
+    self.secrets = secrets
+  }
+
+  func tls(_ source: String, _ configuration: LogListenerTLS) -> ListenTLS {
+    ListenTLS(source, configuration, secrets: secrets, logger: logger)
   }
 
   /// Says that the spool cannot take records, once per minute.

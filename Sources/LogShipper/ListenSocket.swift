@@ -17,6 +17,13 @@ enum ListenSocket {
     socket(family, CInt(type.rawValue) | CInt(SOCK_NONBLOCK.rawValue) | CInt(SOCK_CLOEXEC.rawValue), 0)
   }
 
+  /// Two ends that are connected; nil and errno when there are none.
+  static func pair() -> (CInt, CInt)? {
+    var ends: [CInt] = [-1, -1]
+    let type = CInt(SOCK_STREAM.rawValue) | CInt(SOCK_NONBLOCK.rawValue) | CInt(SOCK_CLOEXEC.rawValue)
+    return socketpair(AF_UNIX, type, 0, &ends) == 0 ? (ends[0], ends[1]) : nil
+  }
+
   private static func fail(_ descriptor: CInt) -> CInt? {
     let code = errno
     close(descriptor)

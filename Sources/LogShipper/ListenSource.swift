@@ -1,6 +1,7 @@
 import Glibc
 import Logging
 import Logs
+import NIOCore
 import Telemetry
 import Vocabulary
 
@@ -22,6 +23,8 @@ final class ListenSource {
   var shipper: LineShipper
   private let watch: (CInt) -> Void
   private let context: IntakeContext
+  private let tls: ListenTLS?
+  private let loop: any EventLoop
   private let lost: Counter
   private let refused: Counter
   private var listener: CInt = -1
@@ -37,8 +40,10 @@ final class ListenSource {
 
   init(
     name: String, input: LogSourceConfiguration.ListenInput, shipper: LineShipper, context: IntakeContext,
-    metrics: MetricRegistry, watch: @escaping (CInt) -> Void
+    metrics: MetricRegistry, tls: ListenTLS?, loop: any EventLoop, watch: @escaping (CInt) -> Void
   ) {
+    self.tls = tls
+    self.loop = loop
     self.name = name
     self.input = input
     self.shipper = shipper
@@ -133,10 +138,26 @@ final class ListenSource {
       }
       _ = fcntl(descriptor, F_SETFD, FD_CLOEXEC)
       _ = fcntl(descriptor, F_SETFL, O_NONBLOCK)
-      connections[descriptor] = ForwardingConnection(descriptor, input.format)
-      watch(descriptor)
+      guard let plain = tls == nil ? descriptor : decrypted(descriptor) else { continue }
+      connections[plain] = ForwardingConnection(plain, input.format)
+      watch(plain)
     }
     return true
+  }
+
+  /// The descriptor where the content of a connection in TLS can be read; nil, and the connection is closed, when there is
+  /// no certificate or no descriptor is left.
+  private func decrypted(_ descriptor: CInt) -> CInt? {
+    guard let secure = tls?.context(), let ends = ListenSocket.pair() else {
+      close(descriptor)
+      return nil
+    }
+    let (refused, logger, name, address) = (refused, self.context.logger, name, input.address)
+    TLSFront.join(descriptor, ends.1, secure, on: loop) { reason in
+      refused.add()
+      logger.warning("source '\(name)' at \(address): a TLS handshake failed: \(reason)")
+    }
+    return ends.0
   }
 
   private func end(_ descriptor: CInt) {

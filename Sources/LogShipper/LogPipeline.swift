@@ -56,10 +56,10 @@ package final class LogPipeline: Sendable {
     let spool = try Spool(
       path: configuration.spool.path ?? stateDirectory + "/spool", checkpoints: checkpoints,
       configuration: configuration.spool, write: spoolWrite)
-    context = IntakeContext(spool: spool, logger: logger)
+    context = IntakeContext(spool: spool, logger: logger, group: group, secrets: secrets)
     let inbox = inbox
     intake = IntakeQueue(wake: { inbox.wake.raise() })
-    served = HTTPIntake(group: group, queue: intake, logger: logger)
+    served = HTTPIntake(group: group, queue: intake, context: context)
     metrics.read("outrider_log_spool_bytes", .gauge, "Bytes of the spool on disk.") { Double(spool.bytes) }
     metrics.read(
       "outrider_log_dropped_total", .counter, "Records dropped, by reason.",

@@ -2,6 +2,7 @@ import CLinux
 import Glibc
 import Logging
 import Logs
+import NIOCore
 import Synchronization
 import Telemetry
 import Vocabulary
@@ -46,6 +47,7 @@ final class SourceLoop {
   private var streams: [AppStream] = []
   private var fifos: [FifoSource] = []
   private var listeners: [ListenSource] = []
+  private var journals: [JournalSource] = []
   private let epoll = epoll_create1(CInt(EPOLL_CLOEXEC))
   private var held: [UInt8] = []
   private var isStopping = false
@@ -90,6 +92,26 @@ final class SourceLoop {
       return fresh
     }
     adoptOthers(configuration.sources, shipper)
+    adoptJournals(configuration.sources, shipper)
+  }
+
+  private func adoptJournals(_ sources: [LogSourceConfiguration], _ shipper: (LogSourceConfiguration) -> LineShipper) {
+    let wanted = sources.compactMap { source -> (LogSourceConfiguration, LogSourceConfiguration.JournalInput)? in
+      guard case .journal(let input) = source.input else { return nil }
+      return (source, input)
+    }
+    let before = journals
+    // A changed one goes on at the checkpoint that the former one leaves.
+    for old in before where !wanted.contains(where: { $0.0.name == old.name && $0.1 == old.input }) { old.finish() }
+    journals = wanted.map { source, input in
+      if let same = before.first(where: { $0.name == source.name && $0.input == input }) {
+        same.shipper = shipper(source)
+        return same
+      }
+      return JournalSource(
+        name: source.name, input: input, shipper: shipper(source), context: context, directory: checkpoints,
+        watch: { [epoll] in Self.watch($0, edge: true, epoll) })
+    }
   }
 
   /// Sources whose place is the same go on; the others end, and what they had read is spooled.
@@ -123,6 +145,7 @@ final class SourceLoop {
       }
       return ListenSource(
         name: source.name, input: input, shipper: shipper(source), context: context, metrics: metrics,
+        tls: input.tls.map { context.tls(source.name, $0) }, loop: context.group.next(),
         watch: { [epoll] in Self.watch($0, edge: true, epoll) })
     }
   }
@@ -168,6 +191,7 @@ final class SourceLoop {
       // An app that never pauses must not keep the worker: what is left stays in its pipe.
       if requests.stop, !busy || requests.handsOver || Clock.monotonic() - stopping > 500_000_000 {
         for listener in listeners { listener.finish() }
+        for journal in journals { journal.finish() }
         intake.finish()
         inbox.progress.withLock { $0.stopped = true }
         return
@@ -178,6 +202,7 @@ final class SourceLoop {
   private func timeout(_ blocked: Bool) -> Int32 {
     if blocked || streams.contains(where: { $0.waiting > 0 }) { return 100 }
     if files.contains(where: \.isDue) { return 10 }
+    if journals.contains(where: \.isWaiting) { return 100 }
     if fifos.contains(where: \.isWaiting) || listeners.contains(where: \.isWaiting) { return 100 }
     return files.isEmpty && fifos.isEmpty && listeners.isEmpty ? -1 : 250
   }
@@ -233,6 +258,11 @@ final class SourceLoop {
     }
     for listener in listeners {
       let (more, waits) = listener.round()
+      if more { busy = true }
+      if waits { blocked = true }
+    }
+    for journal in journals {
+      let (more, waits) = journal.round()
       if more { busy = true }
       if waits { blocked = true }
     }

@@ -24,10 +24,24 @@ package struct LogSourceConfiguration: Sendable, Equatable {
     /// A named pipe; made when it is not there.
     case fifo(String)
     case listen(ListenInput)
+    /// systemd's journal.
+    case journal(JournalInput)
+  }
+  package struct JournalInput: Sendable, Equatable {
+    /// Units whose entries are read; empty = all.
+    package var units: [String] = []
+    /// `FIELD=VALUE`, as `journalctl` takes them.
+    package var matches: [String] = []
+    /// Where journal files are; nil = the system's place.
+    package var directory: String? = nil
+    package var fromBeginning = false
+    package init() {}
   }
   package struct ListenInput: Sendable, Equatable {
     package var address: ListenAddress
     package var format: ListenFormat
+    /// nil = plaintext.
+    package var tls: LogListenerTLS? = nil
     package init(address: ListenAddress, format: ListenFormat) {
       self.address = address
       self.format = format
@@ -81,6 +95,26 @@ package enum LogTransform: Sendable, Equatable {
   case metric(LogMetricRule)
 }
 
+/// How a log source that listens ends TLS.
+package struct LogListenerTLS: Sendable, Equatable {
+  package enum Certificate: Sendable, Equatable {
+    /// A secret's name.
+    case secret(String)
+    /// Paths of PEM files.
+    case files(certificate: String, key: String)
+  }
+  package enum Authorities: Sendable, Equatable {
+    case secret(String)
+    case file(String)
+  }
+  package var certificate: Certificate
+  /// What a client's certificate must be signed by; nil = none is asked for.
+  package var clientCA: Authorities? = nil
+  /// TLS 1.3 only.
+  package var isModern = false
+  package init(certificate: Certificate) { self.certificate = certificate }
+}
+
 /// Where a log source listens.
 package enum ListenAddress: Sendable, Hashable, CustomStringConvertible {
   case unix(path: String)
@@ -101,6 +135,8 @@ package enum ListenAddress: Sendable, Hashable, CustomStringConvertible {
     else { return nil }
     self = isUDP ? .udp(host: host, port: port) : .tcp(host: host, port: port)
   }
+
+  package var isTCP: Bool { if case .tcp = self { true } else { false } }
 
   package var description: String {
     switch self {

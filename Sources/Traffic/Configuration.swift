@@ -14,6 +14,8 @@ package struct TrafficConfiguration: Sendable, Equatable {
   package var stories = StoriesConfiguration()
   /// Nil = no spans are made.
   package var tracing: TracingConfiguration? = nil
+  /// Nil = metrics are not sent anywhere.
+  package var metricPush: MetricPushConfiguration? = nil
   /// Event loops; nil = one per core, at most 4.
   package var threads: Int? = nil
   package var maxHeadBytes = 64 << 10

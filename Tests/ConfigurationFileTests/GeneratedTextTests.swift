@@ -106,7 +106,9 @@ import Vocabulary
   }
 
   /// The examples of the documents are accepted.
-  @Test(arguments: ["configuration", "tls", "observability", "logs", "sinks", "secrets", "log-transforms"])
+  @Test(arguments: [
+    "configuration", "tls", "observability", "logs", "sinks", "secrets", "log-transforms", "monitoring",
+  ])
   func examplesOfTheDocumentsAreValid(name: String) throws {
     var root = URL(fileURLWithPath: #filePath)
     for _ in 0..<3 { root.deleteLastPathComponent() }
@@ -117,6 +119,25 @@ import Vocabulary
     #expect(blocks.count >= 1)
     for block in blocks {
       #expect(Workspace.problems(block, ["PORT": "8080"]) == "")
+    }
+  }
+
+  /// Whatever can be written in `logs` has its word in the guides.
+  @Test func everythingOfLogsIsDocumented() throws {
+    var root = URL(fileURLWithPath: #filePath)
+    for _ in 0..<3 { root.deleteLastPathComponent() }
+    let text = try ["logs", "log-transforms", "sinks"].map {
+      try String(contentsOf: root.appendingPathComponent("docs/\($0).md"), encoding: .utf8)
+    }.joined()
+    var names = (KeyTable.source + KeyTable.sinkKinds + KeyTable.transform + KeyTable.sink).map(\.name)
+    names += LogSourceConfiguration.ListenFormat.allCases.map(\.rawValue)
+    names += LogSourceConfiguration.Parser.allCases.map(\.rawValue)
+    names += TraceLanguages.names.map(\.name) + RedactionRules.Pattern.allCases.map(\.rawValue)
+    names += SpoolConfiguration.WhenFull.allCases.map(\.rawValue)
+    #expect(names.count > 60)
+    for name in Set(names).sorted() {
+      let pattern = "(^|[^a-z_])" + name + "([^a-z_]|$)"
+      #expect(text.range(of: pattern, options: .regularExpression) != nil, "`\(name)` stands in no guide")
     }
   }
 }

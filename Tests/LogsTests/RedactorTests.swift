@@ -95,6 +95,51 @@ import Testing
     withBytes("aaaa supers") { #expect(redactor.safeCut($0, at: 11) == 5) }
   }
 
+  /// Long lines are parted as the sources part them; whatever the secrets, the forms and the limit, no part shows one, and
+  /// nothing else is lost.
+  @Test func randomSplitsOfRandomLinesShowNoSecret() {
+    var random = SeededRandom(seed: 11)
+    let alphabet = Array("abcXYZ019+/=\"\\ %&é".unicodeScalars)
+    for _ in 0..<200 {
+      let secrets = (0..<Int.random(in: 1...4, using: &random)).map { _ in
+        String(
+          String.UnicodeScalarView(
+            (0..<Int.random(in: 8...30, using: &random)).map { _ in alphabet.randomElement(using: &random)! })) + "Q"
+      }
+      let redactor = Redactor(values: secrets.map { Array($0.utf8) })
+      var forms: [[UInt8]] = []
+      var line: [UInt8] = []
+      for _ in 0..<12 {
+        let secret = secrets.randomElement(using: &random)!
+        let form =
+          Bool.random(using: &random)
+          ? Array(secret.utf8) : Array(JSONText.quoted(secret).dropFirst().dropLast())
+        forms.append(form)
+        // Octets that stand in no secret, so that what is left can be counted.
+        line += [UInt8](repeating: 0x23, count: Int.random(in: 1...90, using: &random)) + form
+      }
+      let limit = redactor.longest + Int.random(in: 0...64, using: &random)
+      let shown = ByteArena()
+      line.withUnsafeBytes { line in
+        var at = 0
+        while at < line.count {
+          let rest = line.part(at..<line.count)
+          var length = rest.count
+          if length > limit {
+            length = max(1, redactor.safeCut(rest.part(0..<min(rest.count, limit + redactor.longest)), at: limit))
+          }
+          let part = ByteArena()
+          if redactor.redact(rest.part(0..<length), into: part) == 0 { part.append(rest.part(0..<length)) }
+          for form in forms { #expect(!contains(Array(part.bytes), form)) }
+          shown.append(part.bytes)
+          at += length
+        }
+      }
+      for form in forms { #expect(!contains(Array(shown.bytes), form)) }
+      #expect(shown.bytes.count { $0 == 0x23 } == line.count { $0 == 0x23 })
+    }
+  }
+
   private func contains(_ text: [UInt8], _ part: [UInt8]) -> Bool {
     guard text.count >= part.count else { return false }
     return (0...text.count - part.count).contains { Array(text[$0..<$0 + part.count]) == part }

@@ -20,8 +20,10 @@ def way(kind, port, **more):
         "http-array": {"url": url + "/lines", "format": "json"},
         "splunk": {"url": url, "token": "t0ken", "index": "shop"},
         "splunk-ack": {"url": url, "token": "t0ken", "ack": True},
+        "splunk-raw": {"url": url, "token": "t0ken", "endpoint": "raw", "index": "shop", "sourcetype": "shop lines"},
         "loki": {"url": url, "labels": {"job": "shop", "stream": "${stream}"}, "tenant": "t1"},
         "otlp": {"url": url, "service": "shop"},
+        "otlp-json": {"url": url, "service": "shop", "protocol": "http/json"},
     }[kind] | more
 
 
@@ -44,7 +46,7 @@ def faults(kind):
     ]
 
 
-@pytest.mark.parametrize("kind", ["http", "http-array", "splunk", "splunk-ack", "loki", "otlp"])
+@pytest.mark.parametrize("kind", ["http", "http-array", "splunk", "splunk-ack", "splunk-raw", "loki", "otlp", "otlp-json"])
 def test_nothing_is_missing_through_every_fault(start, peer, place, kind):
     server = peer("log_fault_server.py")
     acks = {"ack": kind == "splunk-ack"}
@@ -147,13 +149,27 @@ def test_splunk_with_a_token_that_is_not_known_stops_loudly(start, peer, age_sto
     process.stop()
 
 
-def test_otlp_is_what_the_official_messages_say(start, peer):
+def test_splunk_raw_has_lines_as_they_were(start, peer):
+    server = peer("log_fault_server.py")
+    line = '{"level":"error","message":"line-1-x"}'
+    process = start({"logs": {"sinks": sink("splunk-raw", server.port, {"source": "the-shop"})}},
+                    ["sh", "-c", f"echo '{line}'; echo ' line-2-\tä [warn]'; sleep 300"])
+    wait_until(lambda: len(numbered(server)) == 2, "the lines")
+    found = server.ask("/_accepted")["records"]
+    assert [record["record"] for record in found] == [line, " line-2-\tä [warn]"]
+    assert (found[0]["source"], found[0]["sourcetype"], found[0]["index"]) == ("the-shop", "shop lines", "shop")
+    assert found[0]["host"]
+    process.stop()
+
+
+@pytest.mark.parametrize("kind", ["otlp", "otlp-json"])
+def test_otlp_is_what_the_official_messages_say(start, peer, kind):
     server = peer("log_fault_server.py")
     line = ('{"level":"error","message":"line-1-x","time":"2026-01-31T12:00:00.5Z","n":12345678901234,"f":1.5,"yes":true,'
             '"none":null,"list":[1,"a\\u00e9"],"deep":{"k":"v"},"trace_id":"0af7651916cd43dd8448eb211c80319c",'
             '"span_id":"b7ad6b7169203331"}')
     process = start(
-        {"logs": {"sinks": sink("otlp", server.port)}}, ["sh", "-c", f"printf '%s\\n' '{line}'; sleep 300"])
+        {"logs": {"sinks": sink(kind, server.port)}}, ["sh", "-c", f"printf '%s\\n' '{line}'; sleep 300"])
     wait_until(lambda: numbered(server), "the line")
     (record,) = server.ask("/_accepted")["records"]
     entry = record["entry"]
@@ -172,12 +188,13 @@ def test_otlp_is_what_the_official_messages_say(start, peer):
     process.stop()
 
 
-def test_otlp_partial_success_keeps_the_request_in_the_dead_letter(start, peer, place, python_app):
+@pytest.mark.parametrize("kind", ["otlp", "otlp-json"])
+def test_otlp_partial_success_keeps_the_request_in_the_dead_letter(start, peer, place, python_app, kind):
     server = peer("log_fault_server.py")
     server.tell("/_fault", {"mode": "partial", "match": "line-13-"})
     dead = place / "dead.ndjson"
     process = start(
-        {"logs": {"sinks": sink("otlp", server.port, dead_letter=str(dead))}},
+        {"logs": {"sinks": sink(kind, server.port, dead_letter=str(dead))}},
         python_app("talker.py", 50, "stay")).wait_ready()
     wait_until(lambda: set(numbered(server)) == set(range(50)) - {13}, "the good lines")
     wait_until(lambda: dead.exists() and 13 in numbers(dead.read_text().splitlines()), "the dead letter")

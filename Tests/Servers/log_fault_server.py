@@ -3,7 +3,8 @@
     POST /lines                      NDJSON, or a JSON array of objects
     POST /services/collector/event   Splunk's HTTP Event Collector, and /services/collector/ack
     POST /loki/api/v1/push           Grafana Loki, as JSON
-    POST /v1/logs                    OTLP/HTTP, as protobuf (needs opentelemetry-proto)
+    POST /services/collector/raw     the same for lines, with what they are in the query
+    POST /v1/logs                    OTLP/HTTP, as protobuf and as JSON (needs opentelemetry-proto)
 
 Each is checked as its reference has it. Beside that, the standard library only.
 
@@ -29,11 +30,13 @@ MODE, for the next `times` requests (for ever when left out):
 """
 
 import argparse
+import base64
 import collections
 import gzip
 import json
 import re
 import threading
+import urllib.parse
 import zlib
 
 from control import Handler, serve
@@ -111,7 +114,8 @@ class LogHandler(Handler):
 
     def do_POST(self):
         path, body = self.path.split("?")[0], self.read_body()
-        ways = {"/lines": self.lines, "/services/collector/event": self.splunk, "/loki/api/v1/push": self.loki,
+        ways = {"/lines": self.lines, "/services/collector/event": self.splunk,
+                "/services/collector/raw": self.raw, "/loki/api/v1/push": self.loki,
                 "/v1/logs": self.otlp}
         if path == "/_fault":
             try:
@@ -164,7 +168,7 @@ class LogHandler(Handler):
         return self.reply(*answer)
 
     def busy(self, way, mode):
-        if way == self.splunk:
+        if way in (self.splunk, self.raw):
             return {"text": "Server is busy", "code": 9} if mode != "500" else {"text": "Internal server error", "code": 8}
         return {"error": "told to fail"}
 
@@ -269,6 +273,21 @@ class LogHandler(Handler):
             at = end
         if not records:
             raise Refusal(400, {"text": "No data", "code": 5})
+        return records, self.success(channel)
+
+    def raw(self, body, fault):
+        self.login(fault)
+        channel, query = self.channel(), dict(urllib.parse.parse_qsl(self.path.partition("?")[2]))
+        if query.pop("channel", None) != channel or set(query) - {"host", "source", "sourcetype", "index"}:
+            raise Refusal(400, {"text": "Invalid data channel", "code": 11})
+        texts = [text for text in body.decode("utf-8").split("\n") if text]
+        if not texts:
+            raise Refusal(400, {"text": "No data", "code": 5})
+        if fault["mode"] == "refuse" and any(fault["match"] in text for text in texts):
+            raise Refusal(400, {"text": "Invalid data format", "code": 6}, expected=True)
+        return [{"record": text, **query} for text in texts], self.success(channel if fault.get("ack") else None)
+
+    def success(self, channel):
         answer = {"text": "Success", "code": 0}
         if channel:
             state = self.server.state
@@ -277,7 +296,7 @@ class LogHandler(Handler):
                 answer["ackId"] = len(waiting)
                 # On disk at the second look.
                 waiting[answer["ackId"]] = 1
-        return records, (200, answer)
+        return 200, answer
 
     def acknowledgements(self, body):
         state = self.server.state
@@ -335,14 +354,15 @@ class LogHandler(Handler):
     # opentelemetry-proto, collector/logs/v1.
 
     def otlp(self, body, fault):
-        from google.protobuf.json_format import MessageToDict
+        from google.protobuf.json_format import MessageToDict, MessageToJson, Parse, ParseError
         from google.protobuf.message import DecodeError
         from opentelemetry.proto.collector.logs.v1 import logs_service_pb2 as service
 
-        self.kind("application/x-protobuf")
+        kind = self.kind("application/x-protobuf", "application/json")
         try:
-            request = service.ExportLogsServiceRequest.FromString(body)
-        except DecodeError as error:
+            request = (service.ExportLogsServiceRequest.FromString(body) if kind != "application/json"
+                       else Parse(self.with_bytes(parsed(body)), service.ExportLogsServiceRequest()))
+        except (DecodeError, ParseError, ValueError) as error:
             raise Refusal(400, str(error).encode()) from None
         records, rejected = [], 0
         for resource in request.resource_logs:
@@ -364,7 +384,20 @@ class LogHandler(Handler):
         if rejected:
             answer.partial_success.rejected_log_records = rejected
             answer.partial_success.error_message = "told to reject"
-        return records, (200, answer.SerializeToString(), [("Content-Type", "application/x-protobuf")])
+        body = answer.SerializeToString() if kind != "application/json" else MessageToJson(answer).encode()
+        return records, (200, body, [("Content-Type", kind)])
+
+    def with_bytes(self, request):
+        """Protobuf's own JSON has base64 where OTLP has hexadecimal identifiers."""
+        for resource in request["resourceLogs"]:
+            for scope in resource["scopeLogs"]:
+                for entry in scope["logRecords"]:
+                    for name in ("traceId", "spanId"):
+                        if name in entry:
+                            entry[name] = base64.b64encode(bytes.fromhex(entry[name])).decode()
+                    if not isinstance(entry["timeUnixNano"], str):
+                        raise ValueError("64 bits are a string in JSON")
+        return json.dumps(request)
 
 
 if __name__ == "__main__":

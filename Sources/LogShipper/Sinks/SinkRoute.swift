@@ -39,17 +39,21 @@ struct SinkRoute {
       transport = try client(plan)
     case .splunk(let options):
       format = SplunkFormat(options, host: Self.host())
-      transport = try SplunkClient(options, make: client)
+      transport = try SplunkClient(options, host: Self.host(), make: client)
     case .loki(let options):
       format = LokiFormat(options)
       var plan = plan(options.urls, path: "/loki/api/v1/push", options.headers)
       if let tenant = options.tenant { plan.plain = [("x-scope-orgid", tenant)] }
       transport = try client(plan)
     case .otlp(let options):
-      format = OTLPLogsFormat(options, host: Self.host())
       var plan = plan(options.urls, path: "/v1/logs", options.headers)
-      plan.contentType = "application/x-protobuf"
-      plan.accept = "application/x-protobuf"
+      if options.isJSON {
+        format = OTLPJSONFormat(options, host: Self.host())
+      } else {
+        format = OTLPLogsFormat(options, host: Self.host())
+        plan.contentType = "application/x-protobuf"
+        plan.accept = "application/x-protobuf"
+      }
       transport = try client(plan)
     case .syslog(let options):
       format = SyslogFormat(options, host: Self.host())

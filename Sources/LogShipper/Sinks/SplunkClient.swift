@@ -10,12 +10,20 @@ struct SplunkClient: SinkTransport {
   private let client: HTTPSinkClient
   private let bases: [String]
   private let channel: String?
+  private let acknowledges: Bool
+  private let path: String
 
-  init(_ options: LogSinkConfiguration.SplunkOutput, make: (HTTPSinkClient.Plan) throws -> HTTPSinkClient) throws {
+  init(
+    _ options: LogSinkConfiguration.SplunkOutput, host: String, make: (HTTPSinkClient.Plan) throws -> HTTPSinkClient
+  ) throws {
     bases = options.urls.map {
-      SinkAddress.trimmed($0, suffixes: ["/services/collector/event", "/services/collector"])
+      SinkAddress.trimmed(
+        $0, suffixes: ["/services/collector/event", "/services/collector/raw", "/services/collector"])
     }
-    channel = options.acknowledges ? Self.identifier() : nil
+    acknowledges = options.acknowledges
+    // Raw lines need a channel in any case.
+    channel = options.acknowledges || options.isRaw ? Self.identifier() : nil
+    path = SplunkFormat.path(options, host: host, channel: channel)
     var plan = HTTPSinkClient.Plan(urls: [])
     plan.headers = [SinkHeader(name: "authorization", value: .secret(options.token, prefix: "Splunk "))]
     if let channel { plan.plain = [("x-splunk-request-channel", channel)] }
@@ -37,8 +45,8 @@ struct SplunkClient: SinkTransport {
 
   func send(_ body: [UInt8], items: Int, attempt: Int) async -> SinkAnswer {
     let base = bases[attempt % bases.count]
-    let answer = await client.post(body, to: base + "/services/collector/event")
-    guard let channel, case .reply(let status, _, let content) = answer, (200..<300).contains(status),
+    let answer = await client.post(body, to: base + path)
+    guard acknowledges, let channel, case .reply(let status, _, let content) = answer, (200..<300).contains(status),
       let reply = content.withUnsafeBytes({ SplunkReply($0) }), reply.code == 0
     else { return answer }
     guard let id = reply.acknowledgement else {

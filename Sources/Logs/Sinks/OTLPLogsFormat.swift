@@ -77,14 +77,14 @@ package struct OTLPLogsFormat: SinkFormat {
   }
 
   /// The first of the four numbers that the log data model has for a level.
-  private static func severity(_ level: LogLevel) -> UInt64 { UInt64(level.rawValue - 1) * 4 + 1 }
+  static func severity(_ level: LogLevel) -> UInt64 { UInt64(level.rawValue - 1) * 4 + 1 }
 
-  private static func time(_ text: String) -> Int64? {
+  static func time(_ text: String) -> Int64? {
     var text = text
     return text.withUTF8 { LogTime.parse(Bytes($0)) }
   }
 
-  private static func identifier(_ value: Bytes, octets: Int) -> [UInt8]? {
+  static func identifier(_ value: Bytes, octets: Int) -> [UInt8]? {
     guard value.count == octets * 2 + 2, value[0] == 0x22 else { return nil }
     var result: [UInt8] = []
     for index in 0..<octets {
@@ -142,7 +142,9 @@ package struct OTLPLogsFormat: SinkFormat {
 
   /// The codes that may be tried again are those of the OTLP specification, "Failures"; a credential or an address that
   /// may heal is waited for as well.
-  package func judge(_ answer: SinkAnswer, items: Int) -> SinkJudgement {
+  package func judge(_ answer: SinkAnswer, items: Int) -> SinkJudgement { Self.judge(answer, items: items) }
+
+  static func judge(_ answer: SinkAnswer, items: Int) -> SinkJudgement {
     guard case .reply(let status, let after, let body) = answer else { return SinkStatus.judge(answer) }
     let shown = SinkStatus.shown(status, body)
     switch status {

@@ -35,6 +35,8 @@ extension LogSinkConfiguration {
     /// nil = the machine's name.
     package var host: String? = nil
     package var acknowledges = false
+    /// Lines as the app wrote them, to `/services/collector/raw`.
+    package var isRaw = false
     package init(urls: [String], token: SecretTemplate) {
       self.urls = urls
       self.token = token
@@ -68,6 +70,8 @@ extension LogSinkConfiguration {
     package var urls: [String]
     /// `service.name`; nil = the name of the record's source.
     package var service: String? = nil
+    /// JSON in place of protobuf.
+    package var isJSON = false
     package var headers: [SinkHeader] = []
     package init(urls: [String]) { self.urls = urls }
   }

@@ -3,6 +3,7 @@
 package struct SplunkFormat: SinkFormat {
   /// What stands between an event's time and its record, for a source.
   private let members: @Sendable (String) -> [UInt8]
+  private let isRaw: Bool
 
   /// `host` is the machine's name.
   package init(_ options: LogSinkConfiguration.SplunkOutput, host: String) {
@@ -10,6 +11,7 @@ package struct SplunkFormat: SinkFormat {
     let tail = JSONText.quoted(options.sourcetype)
     let index = options.index.map { Array(",\"index\":".utf8) + JSONText.quoted($0) } ?? []
     let source = options.source
+    isRaw = options.isRaw
     self.members = { name in
       var bytes = Array(",\"host\":".utf8) + head
       bytes += Array(",\"source\":".utf8) + JSONText.quoted(source ?? name)
@@ -19,6 +21,7 @@ package struct SplunkFormat: SinkFormat {
   }
 
   package func encode(_ batch: SinkBatch, _ chosen: [Int]) -> [UInt8] {
+    if isRaw { return raw(batch, chosen) }
     let members = batch.sources.map(self.members)
     let arena = ByteArena(capacity: chosen.reduce(64) { $0 + batch.items[$1].record.count + 128 })
     for position in chosen {
@@ -30,6 +33,35 @@ package struct SplunkFormat: SinkFormat {
       arena.append("}\n")
     }
     return Array(arena.bytes)
+  }
+
+  /// Lines as the app wrote them; what they mean stands in the address.
+  private func raw(_ batch: SinkBatch, _ chosen: [Int]) -> [UInt8] {
+    let arena = ByteArena(capacity: chosen.reduce(64) { $0 + batch.items[$1].record.count })
+    for position in chosen {
+      RecordView.appendRaw(batch.content(position), batch.items[position].mark, into: arena)
+      arena.append(0x0A as UInt8)
+    }
+    return Array(arena.bytes)
+  }
+
+  /// The path of the collector and, for lines, what they are.
+  package static func path(_ options: LogSinkConfiguration.SplunkOutput, host: String, channel: String?) -> String {
+    guard options.isRaw else { return "/services/collector/event" }
+    var query: [(String, String)] = [("host", options.host ?? host), ("sourcetype", options.sourcetype)]
+    if let source = options.source { query.append(("source", source)) }
+    if let index = options.index { query.append(("index", index)) }
+    if let channel { query.append(("channel", channel)) }
+    return "/services/collector/raw?"
+      + query.map { name, value in
+        let plain = value.utf8.map { byte in
+          let isPlain =
+            (0x30...0x39).contains(byte) || (0x61...0x7A).contains(byte | 0x20) || byte == 0x2D || byte == 0x2E
+            || byte == 0x5F
+          return isPlain ? String(UnicodeScalar(byte)) : "%" + (byte < 16 ? "0" : "") + String(byte, radix: 16)
+        }
+        return name + "=" + plain.joined()
+      }.joined(separator: "&")
   }
 
   /// Seconds since 1970 with three digits behind the point.

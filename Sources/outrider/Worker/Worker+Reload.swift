@@ -93,6 +93,7 @@ extension Worker {
       throw error
     }
     if diff.touches(.tracing) { followTracing(new.traffic.tracing) }
+    if diff.touches(.metrics) { await followMetrics(new.traffic.metricPush) }
     if let newLogs { await logs.apply(newLogs) }
     if diff.touches(.app, .shutdown) { tellPolicy(old.value, new) }
     followApp(old.value, new)

@@ -5,6 +5,7 @@ import ConfigurationFile
 import Glibc
 import LogShipper
 import Logging
+import MetricExporter
 import NIOCore
 import NIOPosix
 import SecretAgent
@@ -36,6 +37,9 @@ actor Worker {
   let facts: WorkerFacts
   /// Sends spans while `telemetry.tracing` is configured.
   var tracer: Tracer?
+  /// Sends metrics while `telemetry.metrics` names receivers.
+  var pusher: MetricPusher?
+  let metricLines: MetricLines
 
   var loaded: LoadedConfiguration
   var sockets: SocketBook
@@ -100,6 +104,7 @@ actor Worker {
     client = HTTPClient(eventLoopGroup: group)
     let facts = facts
     scraper = Scraper(metrics, client: client, logger: logger) { facts.now.loaded.value.scrape }
+    metricLines = MetricLines(metrics)
     appProcesses = AppProcesses(metrics) { facts.now.appPID }
     handover?.follow(metrics: metrics, events: events)
   }
@@ -189,6 +194,7 @@ actor Worker {
     for output in outputsWaiting { logs.attachApp(stdout: output.stdout, stderr: output.stderr) }
     outputsWaiting = []
     followTracing(value.traffic.tracing)
+    await followMetrics(value.traffic.metricPush)
     for listener in value.traffic.outbound { try await open(listener) }
     outboundIsOpen = true
     facts.change { $0.outboundReady = true }
@@ -387,6 +393,7 @@ actor Worker {
     }
     await proxy.close()
     await tracer?.end()
+    await pusher?.end()
     await agent.stop()
     probing?.cancel()
     for listener in adminListeners.values { listener.stop() }
