@@ -188,9 +188,11 @@ import Vocabulary
     let upstream = try await TLSUpstream(
       authority.issue("up", "DNS:localhost"), answer: "HTTP/1.1 200 OK\r\n\r\nhalf", closesRaw: true)
     let harness = try await harness(to: upstream.port)
-    _ = ask(harness)
+    let client = Wire.connect(harness.port)
+    client.send(get())
     let record = try #require(await harness.records.lines(1).first)
     #expect(record.contains("\"flags\":\"UC\"") && record.contains("\"blame\":\"upstream\""), "\(record)")
+    client.close()
     await harness.stop()
     await upstream.stop()
   }
