@@ -1,3 +1,4 @@
+import Glibc
 import HTTPTypes
 import Hummingbird
 import HummingbirdCore
@@ -29,6 +30,9 @@ package struct AdminServer: Sendable {
       try await writer.write(response: response.head, body: response.body)
     }
     let server = try await ServerBootstrap(group: group)
+      .serverChannelInitializer { channel in
+        channel.eventLoop.makeCompletedFuture { try channel.pipeline.syncOperations.addHandler(AcceptShortage()) }
+      }
       .childChannelOption(.allowRemoteHalfClosure, value: true)
       .bind(descriptor) { channel in http1.setup(channel: channel, logger: logger) }
     let serving = Task {
@@ -130,7 +134,7 @@ package struct AdminListener: Sendable {
   fileprivate let serving: Task<Void, any Error>
 
   /// Ends with every connection cut.
-  package func stop() { serving.cancel() }
+  package func stop() { channel.close().whenComplete { [serving] _ in serving.cancel() } }
 
   /// Takes no more connections. Those that are open have `grace` to be answered, without waiting here.
   package func close(grace: Duration = .seconds(5)) async {
@@ -165,5 +169,34 @@ struct SameOriginOnly: RouterMiddleware {
     if authority.isEmpty || authority.hasPrefix("[") { return true }
     let host = authority.prefix { $0 != ":" }
     return host == "localhost" || host.utf8.allSatisfy { (48...57).contains($0) || $0 == 46 }
+  }
+}
+
+/// A socket that cannot accept for want of descriptors or memory tries again soon: the error ends nothing, and its clients
+/// wait in the kernel's queue.
+private final class AcceptShortage: ChannelDuplexHandler {
+  typealias InboundIn = any Channel
+  typealias OutboundIn = Never
+
+  private static let pause = TimeAmount.milliseconds(100)
+  private var isPausing = false
+  private var wantsRead = false
+
+  func errorCaught(context: ChannelHandlerContext, error: any Error) {
+    guard let code = (error as? IOError)?.errnoCode, [EMFILE, ENFILE, ENOBUFS, ENOMEM, ECONNABORTED].contains(code)
+    else { return context.fireErrorCaught(error) }
+    guard !isPausing else { return }
+    isPausing = true
+    let bound = NIOLoopBound((self, context), eventLoop: context.eventLoop)
+    context.eventLoop.scheduleTask(in: Self.pause) {
+      let (handler, context) = bound.value
+      handler.isPausing = false
+      if handler.wantsRead { context.read() }
+      handler.wantsRead = false
+    }
+  }
+
+  func read(context: ChannelHandlerContext) {
+    if isPausing { wantsRead = true } else { context.read() }
   }
 }

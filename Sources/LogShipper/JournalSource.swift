@@ -1,3 +1,4 @@
+import CLinux
 import Glibc
 import Logging
 import Logs
@@ -67,7 +68,10 @@ final class JournalSource {
     guard child != 0 || begin() else { return (false, false) }
     var isMore = false
     var failure: String?
-    if records.count < Self.waitingLimit {
+    if records.count >= Self.waitingLimit {
+      // The pipe is full, too, and will not tell of it again.
+      isMore = true
+    } else {
       buffer.removeAll()
       let n = read(descriptor, buffer.reserve(Self.readSize), Self.readSize)
       if n > 0 {
@@ -131,13 +135,11 @@ final class JournalSource {
     triedAt = now
     reader = JournalReader()
     var ends: [CInt] = [-1, -1]
-    guard pipe(&ends) == 0 else {
+    // Ours does not wait; the child's does.
+    guard outrider_app_pipe(&ends, 256 << 10) == 0 else {
       fail(String(cString: strerror(errno)))
       return false
     }
-    for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
-    // The child's end waits; ours does not.
-    _ = fcntl(ends[0], F_SETFL, O_NONBLOCK)
     let error = spawn(ends[1])
     close(ends[1])
     guard error == 0 else {

@@ -204,7 +204,7 @@ final class SourceLoop {
     if files.contains(where: \.isDue) { return 10 }
     if journals.contains(where: \.isWaiting) { return 100 }
     if fifos.contains(where: \.isWaiting) || listeners.contains(where: \.isWaiting) { return 100 }
-    return files.isEmpty && fifos.isEmpty && listeners.isEmpty ? -1 : 250
+    return files.isEmpty && fifos.isEmpty && listeners.isEmpty && journals.isEmpty ? -1 : 250
   }
 
   private func wait(_ timeout: Int32) {

@@ -22,6 +22,8 @@ package final class Spool: Sendable {
     var id: UInt64
     var size: Int
     var first: UInt64
+    /// Where its first record may stand: behind the positions of the sources.
+    var start = Spool.segmentHeader
   }
 
   private struct State {
@@ -204,7 +206,7 @@ package final class Spool: Sendable {
   }
 
   private func append(_ bytes: Bytes, count: Int, _ state: inout State) -> Appended {
-    if let last = state.segments.last, last.size > Self.segmentHeader,
+    if let last = state.segments.last, last.size > last.start,
       last.size + bytes.count > state.segmentLimit || state.bytes + bytes.count > state.configuration.limit
     {
       if let code = startSegment(&state) { return .failed(code) }
@@ -281,6 +283,7 @@ package final class Spool: Sendable {
       builder.finish(sequence: state.next, identity: identity, start: place.end, end: place.end, time: Clock.now())
       if let code = store(builder.arena.bytes, at: state.segments[last].size, in: state.descriptor) { return code }
       state.segments[last].size += builder.arena.count
+      state.segments[last].start = state.segments[last].size
       state.bytes += builder.arena.count
     }
     return nil

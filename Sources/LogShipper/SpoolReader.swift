@@ -95,6 +95,11 @@ final class SpoolReader {
     position.offset += arena.count
     position.sequence = view.head.sequence + UInt64(view.head.count)
     view.filter = filter
+    // Behind damage, a batch was not looked at before.
+    if !sources.isEmpty, !sources.contains(view.source.text) {
+      return SpoolBatchView(
+        head: view.head, begin: arena.bytes.part(0..<SpoolBatchHead.size + view.head.nameLength))
+    }
     return view
   }
 

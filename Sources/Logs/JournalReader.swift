@@ -197,6 +197,8 @@ package final class JournalReader {
     var opened = false
     for (index, field) in fields.enumerated() where !used.contains(index) {
       let name = text.bytes.part(field.name)
+      // A field may come several times; a JSON object has a name once.
+      if fields[..<index].contains(where: { text.bytes.part($0.name).elementsEqual(name) }) { continue }
       if name.count > 1, name[0] == 0x5F, name[1] == 0x5F { continue }
       if name.equals("_SOURCE_REALTIME_TIMESTAMP") { continue }
       arena.append(opened ? ",\"" : isFirst ? "\"journal\":{\"" : ",\"journal\":{\"")

@@ -98,7 +98,7 @@ package final class Redactor: Sendable {
     guard let range = index[mark] else { return nil }
     for position in range where at + patterns[position].length <= line.count {
       let pattern = patterns[position]
-      if SecretPattern.hash(line.part(at..<at + pattern.length)) == pattern.hash { return pattern.length }
+      if pattern.stands(in: line, at: at) { return pattern.length }
     }
     return nil
   }
@@ -125,7 +125,7 @@ package final class Redactor: Sendable {
       guard let range = index[line.integer(at: start, as: UInt32.self) &* SecretPattern.key] else { continue }
       for pattern in patterns[range] where pattern.length > cut - start {
         if start + pattern.length > line.count { return start }
-        if SecretPattern.hash(line.part(start..<start + pattern.length)) == pattern.hash { return start }
+        if pattern.stands(in: line, at: start) { return start }
       }
     }
     return nil

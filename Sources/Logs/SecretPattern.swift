@@ -9,6 +9,11 @@ package struct SecretPattern: Sendable, Hashable {
   let length: Int
   /// SipHash with the key of the process.
   let hash: Int
+  /// Of a long form: the hash of sixteen octets in its middle, looked at first. A line full of what a form begins with
+  /// (`----` of a PEM file) costs little.
+  let probe: Int
+  private static let probed = 64
+  private static let probeLength = 16
 
   /// Odd, so that different octets have different marks.
   static let key = UInt32.random(in: .min ... .max) | 1
@@ -20,6 +25,19 @@ package struct SecretPattern: Sendable, Hashable {
     first = form[0]
     length = form.count
     hash = form.withUnsafeBytes { Self.hash($0) }
+    probe = form.count < Self.probed ? 0 : form.withUnsafeBytes { Self.hash(Self.middle(of: $0)) }
+  }
+
+  private static func middle(of form: Bytes) -> Bytes {
+    let start = (form.count - probeLength) / 2
+    return form.part(start..<start + probeLength)
+  }
+
+  /// Whether it stands at `start` of the line, which has as many octets behind it.
+  func stands(in line: Bytes, at start: Int) -> Bool {
+    let form = line.part(start..<start + length)
+    if length >= Self.probed, Self.hash(Self.middle(of: form)) != probe { return false }
+    return Self.hash(form) == hash
   }
 
   static func hash(_ bytes: Bytes) -> Int {

@@ -269,6 +269,7 @@ package final class TrafficProxy: Sendable {
     }
     let listeners = state.withLock { $0.snapshot.listeners.map(\.id) }
     setDraining(listeners, true)
+    shared.onEveryLoop { $0.endSplices() }
     let deadline = ContinuousClock.now + timeout
     while ContinuousClock.now < deadline, listeners.contains(where: { occupancy(of: $0).connections > 0 }) {
       try? await Task.sleep(for: .milliseconds(20))

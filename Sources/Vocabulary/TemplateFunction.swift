@@ -136,7 +136,7 @@ enum TemplateFunction: String, CaseIterable {
       switch (value, key) {
       case (.map, _):
         let name = String(decoding: try octets(key), as: UTF8.self)
-        guard let found = value[name] else { return .missing("there is no field `\(name)`") }
+        guard let found = value[name] else { return .missing("there is no field of the name that `index` is given") }
         value = found
       case (.list(let items), .number(let number)):
         guard items.indices.contains(number) else { return .missing("there is no element \(number)") }

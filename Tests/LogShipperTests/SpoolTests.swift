@@ -69,6 +69,10 @@ import Vocabulary
       case .dropNewest: #expect(results.last == .dropped && spool.lost == 0)
       case .dropOldest: #expect(results.last == .stored && spool.lost > 0)
       }
+      // What it refuses leaves nothing behind.
+      let files = segments(scratch).count
+      for _ in 0..<20 { _ = add(spool, big) }
+      #expect(segments(scratch).count == files && spool.bytes <= 256 << 10)
     }
   }
 

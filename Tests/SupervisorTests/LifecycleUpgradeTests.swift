@@ -141,9 +141,21 @@ import Vocabulary
 
   @Test func whenThePresentWorkerDiesTheNewOneGoesOn() {
     var life = taking()
+    #expect(Life.words(life.on(.workerExited(.signal(9)))) == ["promote", "openInbound"])
+    #expect(life.machine.state == .ready && life.machine.isQuiet)
+  }
+
+  @Test(arguments: [true, false]) func soDoesOneThatIsNotPreparedYet(saidBefore: Bool) {
+    var life = Life(.ready)
+    life.on(Self.request)
+    life.on(.candidate(.hello(version: FrameLimits.version)))
+    life.on(.candidate(.checked(product: "2")))
     #expect(Life.words(life.on(.workerExited(.signal(9)))) == ["promote"])
-    #expect(Life.words(life.on(.worker(.outboundReady))) == ["openInbound"])
-    #expect(life.machine.state == .ready)
+    #expect(!life.machine.isQuiet)
+    // It may have been said on the channel that it had before.
+    #expect(
+      Life.words(life.on(saidBefore ? .candidate(.outboundReady) : .worker(.outboundReady))) == ["openInbound"])
+    #expect(life.machine.isQuiet)
   }
 
   @Test func nothingIsTriedWhileTheWorkerOrTheAppStarts() {

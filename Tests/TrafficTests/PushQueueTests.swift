@@ -24,6 +24,7 @@ import Traffic
     #expect(longest > .seconds(1) && longest <= .seconds(30))
     #expect(queue.settle(first, .later(after: .seconds(7), "busy"), using: &random).wait == .seconds(7))
     #expect(queue.settle(first, .later(after: .seconds(86_400), "busy"), using: &random).wait == .seconds(300))
+    #expect(queue.settle(first, .later(after: .zero, "busy"), using: &random).wait == .milliseconds(100))
     #expect(queue.settle(first, .taken(rejected: 0), using: &random) == (.zero, false))
     #expect(queue.first == request(2) && queue.samples == 2)
     #expect(queue.settle(request(2), .refused("no"), using: &random) == (.zero, true))

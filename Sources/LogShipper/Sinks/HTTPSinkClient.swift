@@ -68,6 +68,11 @@ final class HTTPSinkClient: SinkTransport {
       guard let value = value(of: header) else {
         return .failed("a secret of the field \(header.name) is not there yet")
       }
+      // The client would say the value in its error.
+      guard value.allSatisfy({ $0 >= 0x20 && $0 != 0x7F || $0 == 0x09 }) else {
+        return .failed(
+          "a secret of the field \(header.name) holds a control character (a line end?); use `| trim` in its place")
+      }
       request.headers.replaceOrAdd(name: header.name, value: String(decoding: value, as: UTF8.self))
     }
     if gzip, let packed = body.withUnsafeBytes({ Gzip.compress($0) }) {

@@ -189,12 +189,25 @@ final class NetworkSink: Sendable {
     return false
   }
 
+  /// Octets of a batch whose memory is kept in place of copies of its records.
+  private static let worthKeeping = 16 << 10
+
   private func collect(_ view: SpoolBatchView, _ reader: SpoolReader, into batch: SinkBatch) {
-    if view.isEmpty { return }
-    let source = batch.index(ofSource: view.source)
-    batch.hold(reader.takeMemory())
     var view = view
-    while let record = view.next() { batch.add(record, source: source, identity: view.head.identity) }
+    guard var record = view.next() else { return }
+    let source = batch.index(ofSource: view.source)
+    // Memory that is much larger than what is taken of it is not kept.
+    let copies = view.filter != nil || view.head.payload < Self.worthKeeping
+    if !copies { batch.hold(reader.takeMemory()) }
+    while true {
+      if copies {
+        batch.add(copyOf: record, source: source, identity: view.head.identity)
+      } else {
+        batch.add(record, source: source, identity: view.head.identity)
+      }
+      guard let next = view.next() else { return }
+      record = next
+    }
   }
 
   /// One round of requests over what is left of a batch.

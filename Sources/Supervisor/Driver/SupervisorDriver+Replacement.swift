@@ -26,6 +26,10 @@ extension SupervisorDriver {
     // With the program itself: a script is read by its interpreter after the change.
     let state = SupervisorState(self, program)
     passed.write(state.bytes)
+    guard passed.read() == state.bytes else {
+      close(passed.descriptor)
+      return message("upgrade: the supervisor goes on as the program it is: there is no memory for what it knows")
+    }
     let passedOn = state.descriptors + [passed.descriptor]
     for descriptor in passedOn { _ = fcntl(descriptor, F_SETFD, 0) }
     setenv(Self.stateVariable, "\(passed.descriptor)", 1)

@@ -149,6 +149,8 @@ final class SupervisorDriver {
         pending.append(.workerExited(exit))
       } else if pid == candidate?.pid {
         takeCandidate()
+        // It said that it serves, and does so no more.
+        pending.removeAll { if case .candidate(.serving) = $0 { true } else { false } }
         endCandidate()
         pending.append(.candidateExited(exit))
       } else if pid == former?.pid {
@@ -235,6 +237,8 @@ final class SupervisorDriver {
     case .signalGroup(let pid, let signal):
       // An app that left its own group is still found by its number.
       if kill(-pid, signal) != 0, errno == ESRCH, pid == app.pid { kill(pid, signal) }
+      // One that is stopped would not hear of it.
+      if signal == SIGTERM { kill(-pid, SIGCONT) }
     case .hangUpApp(let pid): if AppProcess.handles(SIGHUP, pid: pid) { kill(-pid, SIGHUP) }
     case .killLeftovers(let pid):
       if kill(-pid, SIGKILL) == 0 { message("cut: processes that the app left behind (group \(pid)) got SIGKILL") }

@@ -53,7 +53,8 @@ package struct Terminal {
       // Ctrl-Z: as one job. We stop as well until the shell continues us; without a shell that would, at once.
       takeBack()
       kill(getpid(), SIGTSTP)
-      give(to: pid)
+      // In the background (`bg`) the terminal is the shell's.
+      if isOurs { give(to: pid) } else { kill(-pid, SIGCONT) }
       return nil
     default: return nil
     }
@@ -70,6 +71,6 @@ package struct Terminal {
     guard isGiven else { return }
     isGiven = false
     tcsetpgrp(STDIN_FILENO, getpgrp())
-    tcsetattr(STDIN_FILENO, TCSADRAIN, &before)
+    tcsetattr(STDIN_FILENO, TCSANOW, &before)
   }
 }

@@ -21,7 +21,7 @@ struct WorkerBinaries {
   /// Opens what is to take over. Throws a text with the way out.
   mutating func open(_ path: String) throws(SpawnProblem) -> WorkerBinary {
     forgetCandidate()
-    let descriptor = Glibc.open(path, O_RDONLY | O_CLOEXEC)
+    let descriptor = Glibc.open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)
     guard descriptor >= 0 else {
       let text = String(cString: strerror(errno))
       throw SpawnProblem(text: " \(path): \(text); name a program that the sidecar's user can read with --binary")

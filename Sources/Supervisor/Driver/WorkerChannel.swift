@@ -28,9 +28,19 @@ struct WorkerChannel {
   mutating func send(_ frame: SupervisorFrame, _ descriptors: [CInt]) -> Bool {
     let (kind, payload) = frame.encoded
     let bytes = FrameAssembler.bytes(kind: kind, payload: payload, descriptorCount: descriptors.count)
-    let copies = descriptors.map { fcntl($0, F_DUPFD_CLOEXEC, 3) }
-    outgoing.append((bytes[...], copies))
-    outgoingSize += bytes.count
+    // Mostly it goes at once, and needs no copies.
+    var sent = 0
+    if outgoing.isEmpty {
+      sent = bytes.withUnsafeBytes { outrider_send(descriptor, $0.baseAddress, $0.count, descriptors, descriptors.count) }
+      if sent == bytes.count || sent < 0 && errno != EAGAIN { return true }
+    }
+    let copies = sent > 0 ? [] : descriptors.map { fcntl($0, F_DUPFD_CLOEXEC, 3) }
+    if copies.contains(-1) {
+      for copy in copies where copy >= 0 { close(copy) }
+      return false
+    }
+    outgoing.append((bytes.dropFirst(max(0, sent)), copies))
+    outgoingSize += bytes.count - max(0, sent)
     write()
     return outgoingSize <= Self.limit
   }

@@ -42,6 +42,8 @@ extension LifecycleMachine {
     var waitsFor = ""
     /// Its channel has ended; the process should end at once.
     var isCut = false
+    /// It has secrets and outbound listeners.
+    var isPrepared = false
   }
 
   /// Between the handing over and its outcome nothing else is begun: what was asked for comes right after it.
@@ -98,7 +100,11 @@ extension LifecycleMachine {
   mutating func take(candidate frame: WorkerFrame, at now: Duration) {
     switch upgrade {
     case .checking, .taking: break
-    default: return
+    case .none:
+      // Said just before it took the place of a worker that died.
+      if worker == .present, case .outboundReady = frame { outboundIsReady(at: now) }
+      return
+    case .clearing, .leaving: return
     }
     switch frame {
     case .hello(let version):
@@ -115,6 +121,7 @@ extension LifecycleMachine {
     case .plan(let policy): candidate.policy = policy
     case .waiting(let subject): candidate.waitsFor = subject
     case .outboundReady:
+      candidate.isPrepared = true
       if inboundIsOpen { actions.append(.sendCandidate(.openInbound)) } else { promote(at: now) }
     case .serving: promote(at: now)
     case .appReady(let ready, let reason): appIsReady(ready, reason: reason, at: now)
@@ -221,9 +228,12 @@ extension LifecycleMachine {
   mutating func candidateTakesOver(at now: Duration) -> Bool {
     switch upgrade {
     case .taking:
+      let isPrepared = candidate.isPrepared
       takePlace(at: now)
       worker = .present
       upgrade = .none
+      // Otherwise it says so itself.
+      if isPrepared { outboundIsReady(at: now) }
       actions.append(.say("the worker ended while it handed over; the new one goes on"))
       return true
     case .checking, .clearing:

@@ -86,7 +86,9 @@ package struct PushQueue: Sendable {
       return (.zero, true)
     case .later(let asked, _):
       let isNews = failures == 0
-      let wait = asked.map { min($0, longestWait) } ?? backoff.delay(attempt: failures, using: &random)
+      // Never at once, whatever the receiver asks for.
+      let own = max(.milliseconds(100), backoff.delay(attempt: failures, using: &random))
+      let wait = asked.map { max(.milliseconds(100), min($0, longestWait)) } ?? own
       failures += 1
       return (wait, isNews)
     }

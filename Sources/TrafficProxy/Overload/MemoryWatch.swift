@@ -63,6 +63,9 @@ final class MemoryWatch: Sendable {
       var pressure = MemoryPressure()
       while !Task.isCancelled {
         guard let usage = Self.usage() else {
+          // What is not known is no reason to refuse anybody.
+          self?.level.store(MemoryPressure.Level.calm.rawValue, ordering: .relaxed)
+          pressure = MemoryPressure()
           do { try await Task.sleep(for: Self.glance) } catch { return }
           continue
         }

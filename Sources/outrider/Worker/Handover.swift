@@ -45,7 +45,10 @@ final class Handover: Sendable {
         handover.read(socket)
         handover.release()
       }
-      if !started { handover.release() }
+      if !started {
+        close(socket)
+        handover.release()
+      }
     }
     return handover
   }

@@ -39,7 +39,7 @@ extension Worker {
       all: { await scraper.text() }, own: metrics, host: Self.hostName(), version: ProductVersion.text,
       start: now &- UInt64(max(0, uptime.inNanoseconds)), clock: { Self.nanosecondsNow() })
     let exporter = MetricExporter(
-      configuration, source: source, lines: metricLines, client: client, secrets: { book.resolve($0) }, logger: logger)
+      configuration, source: source, lines: metricLines, client: sender, secrets: { book.resolve($0) }, logger: logger)
     pusher = MetricPusher(exporter: exporter, running: Task { await exporter.run() })
   }
 

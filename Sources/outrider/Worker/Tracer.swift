@@ -32,7 +32,7 @@ extension Worker {
     let book = agent.book
     let made = counters ?? TraceCounters(metrics, events.spans)
     let exporter = TraceExporter(
-      configuration, queue: events.spans, client: client, counters: made, version: ProductVersion.text,
+      configuration, queue: events.spans, client: sender, counters: made, version: ProductVersion.text,
       secrets: { book.resolve($0) }, logger: logger)
     tracer = Tracer(exporter: exporter, running: Task { await exporter.run() }, counters: made)
   }

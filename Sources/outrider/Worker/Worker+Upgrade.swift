@@ -88,7 +88,7 @@ extension Worker {
     await writer.use { $0.write(HandoverLine.metrics, rest.map(\.json.utf8)) }
     await given.inheritance.close()
     await tracer?.end()
-    try? await client.shutdown()
+    await shutDownClients()
     ended = true
     link.leave()
   }

@@ -25,6 +25,8 @@ actor Worker {
   let logger: Logger
   let group: MultiThreadedEventLoopGroup
   let client: HTTPClient
+  /// For spans and metrics, whose credentials no redirect leads elsewhere.
+  let sender: HTTPClient
   let metrics = MetricRegistry()
   /// What `/metrics` shows: ours, and what is scraped.
   let scraper: Scraper
@@ -79,6 +81,7 @@ actor Worker {
     self.link = link
     self.logger = logger
     let value = loaded.value
+    try Self.requireDescriptors()
     // The proxy has loops of its own; this one serves the rest.
     group = MultiThreadedEventLoopGroup(numberOfThreads: 1)
     facts = WorkerFacts(loaded: loaded)
@@ -102,11 +105,28 @@ actor Worker {
     }
     // Last: a client that was made has to be shut down.
     client = HTTPClient(eventLoopGroup: group)
+    var sending = HTTPClient.Configuration()
+    sending.redirectConfiguration = .disallow
+    sender = HTTPClient(eventLoopGroup: group, configuration: sending)
     let facts = facts
     scraper = Scraper(metrics, client: client, logger: logger) { facts.now.loaded.value.scrape }
     metricLines = MetricLines(metrics)
     appProcesses = AppProcesses(metrics) { facts.now.appPID }
     handover?.follow(metrics: metrics, events: events)
+  }
+
+  /// Throws when there are not as many descriptors as the event loops need to begin.
+  private static func requireDescriptors() throws(StartFailure) {
+    let taken = (0..<32).map { _ in Glibc.open("/dev/null", O_RDONLY | O_CLOEXEC) }
+    for descriptor in taken where descriptor >= 0 { Glibc.close(descriptor) }
+    if taken.contains(-1) {
+      throw StartFailure(description: "no descriptors are left to begin with; raise the limit (ulimit -n)", exitCode: 1)
+    }
+  }
+
+  func shutDownClients() async {
+    try? await client.shutdown()
+    try? await sender.shutdown()
   }
 
   static func address(of app: AppConfiguration) -> Address? { app.port.map { .tcp(host: app.address, port: $0) } }
@@ -163,7 +183,7 @@ actor Worker {
       if ended { break }
     }
     starting.cancel()
-    if !ended { try? await client.shutdown() }
+    if !ended { await shutDownClients() }
     return ended || leaves ? 0 : 1
   }
 
@@ -397,7 +417,7 @@ actor Worker {
     await agent.stop()
     probing?.cancel()
     for listener in adminListeners.values { listener.stop() }
-    try? await client.shutdown()
+    await shutDownClients()
     ended = true
     link.send(.flushed)
   }

@@ -32,8 +32,8 @@ enum WorkerProgram {
     let logger = Logger(label: "outrider", factory: { _ in StandardErrorLog() })
     let link = SupervisorLink(descriptor: channel)
     link.send(.hello(version: FrameLimits.version))
-    let kept = KeptState(memory)
-    let loaded: LoadedConfiguration
+    var kept = KeptState(memory)
+    var loaded: LoadedConfiguration
     do {
       // A successor begins with what was applied last, whatever stands on disk by now.
       loaded = try ConfigurationLoader.load(input, from: kept?.configuration)
@@ -57,6 +57,9 @@ enum WorkerProgram {
         if inheritance.isHandedOver, let socket = descriptors.last {
           first = (frame, descriptors.dropLast())
           handover = await Handover.receive(socket)
+          // The present worker may have taken another configuration over while this one waited.
+          kept = KeptState(memory)
+          if let latest = try? ConfigurationLoader.load(input, from: kept?.configuration) { loaded = latest }
         }
       }
       let lock = try StateDirectory.prepare(loaded.value.stateDirectory)
