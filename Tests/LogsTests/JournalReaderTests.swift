@@ -29,7 +29,8 @@ import Testing
       Array(
         "__CURSOR=s=1;i=2\n__REALTIME_TIMESTAMP=1700000000000001\n_SOURCE_REALTIME_TIMESTAMP=1700000000000000\n".utf8)
       + Array(
-        "PRIORITY=3\n_HOSTNAME=h\n_SYSTEMD_UNIT=a.service\n_COMM=b\nSYSLOG_IDENTIFIER=c\n_PID=7\nCODE=x=\"y\"\nCODE=again\n".utf8)
+        "PRIORITY=3\n_HOSTNAME=h\n_SYSTEMD_UNIT=a.service\n_COMM=b\nSYSLOG_IDENTIFIER=c\n_PID=7\nCODE=x=\"y\"\nCODE=again\n"
+          .utf8)
       + binary("MESSAGE", Array("two\nlines".utf8)) + binary("EMPTY", []) + [0x0A, 0x0A]
       + Array("__CURSOR=next\nMESSAGE=\n\n__CURSOR=unfinished\n".utf8)
     let (objects, entries, isBroken) = read(bytes, step: step)

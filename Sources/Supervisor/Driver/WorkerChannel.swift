@@ -31,7 +31,9 @@ struct WorkerChannel {
     // Mostly it goes at once, and needs no copies.
     var sent = 0
     if outgoing.isEmpty {
-      sent = bytes.withUnsafeBytes { outrider_send(descriptor, $0.baseAddress, $0.count, descriptors, descriptors.count) }
+      sent = bytes.withUnsafeBytes {
+        outrider_send(descriptor, $0.baseAddress, $0.count, descriptors, descriptors.count)
+      }
       if sent == bytes.count || sent < 0 && errno != EAGAIN { return true }
     }
     let copies = sent > 0 ? [] : descriptors.map { fcntl($0, F_DUPFD_CLOEXEC, 3) }
