@@ -137,7 +137,8 @@ class Process:
         with open(self.out_path, "wb") as out, open(self.err_path, "wb") as err:
             self.process = subprocess.Popen(
                 [str(a) for a in argv], stdin=stdin, stdout=out, stderr=err, cwd=cwd, pass_fds=pass_fds,
-                env={**os.environ, **(env or {})})
+                # Tests that a shell runs in the background would hand down that SIGINT is ignored.
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), env={**os.environ, **(env or {})})
         self.pid = self.process.pid
 
     @property
