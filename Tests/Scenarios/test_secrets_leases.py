@@ -125,7 +125,7 @@ def test_a_lease_and_a_token_that_are_revoked(start, lab, place):
 
 def test_a_new_login_fetches_before_the_old_goes(start, lab, place):
     """The token reaches its maximum: credentials move to the next token while the old ones still work."""
-    process, mount, _, target = begin(start, lab, place, "1h", token_ttl="6s", token_max_ttl="15s")
+    process, mount, _, target = begin(start, lab, place, "1h", token_ttl="6s", token_max_ttl="9s")
     first, failures = credentials(target), 0
 
     def moved():
