@@ -109,6 +109,11 @@ package final class TraceExporter: Sendable {
       guard let value = secrets(header.value) else {
         return .later(after: nil, "the secret of the field \(header.name) is not there yet")
       }
+      // The client would say the value in its error.
+      guard value.allSatisfy({ $0 >= 0x20 && $0 != 0x7F || $0 == 0x09 }) else {
+        return .later(
+          after: nil, "the secret of the field \(header.name) holds a control character (a line end?), use `| trim`")
+      }
       request.headers.replaceOrAdd(name: header.name, value: String(decoding: value, as: UTF8.self))
     }
     request.body = .bytes(body)
